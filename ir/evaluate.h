@@ -1,0 +1,26 @@
+// The reference evaluator: slow, obvious, and the one definition of what policies mean.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ir/flow.h"
+#include "ir/inventory.h"
+#include "ir/policy_set.h"
+
+namespace policyc::ir {
+
+struct World {
+  Settings settings;
+  Inventory inventory;
+  PolicySet policies;
+};
+
+// The verdict of one flow by policy-semantics §7, §15 and §16. Pure; no caches.
+FlowVerdict evaluate(const World& world, const Flow& flow);
+
+// What the proxy answers to one request on a redirected flow in one direction, the rules included.
+// `flow.l7` must be set.
+L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction);
+
+}  // namespace policyc::ir
