@@ -1,6 +1,6 @@
 // The policy objects as their CRDs spell them, with a place for every value. Nothing is interpreted
-// here: an absent list, an empty list and a list are three different things, because they mean three
-// different things (policy-semantics §4.2).
+// here: an absent list, an empty list and a list are three different things, because they mean
+// three different things (policy-semantics §4.2).
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace policyc::frontend {
 
-// A scalar and where it stands. `unknown` marks a `${VAR}` placeholder: the text is then a template.
+// A scalar and where it stands. `unknown` marks a `${VAR}` placeholder: the text is then a
+// template.
 struct Text {
   std::string text;
   SourceRange range;
@@ -55,7 +56,7 @@ struct FqdnAst {  // toFQDNs[] and rules.dns[]
   SourceRange range;
 };
 
-struct ServiceAst {  // toServices[]
+struct ServiceAst {          // toServices[]
   std::optional<Text> name;  // k8sService.serviceName
   std::optional<SelectorAst> selector;
   std::optional<Text> ns;
@@ -63,8 +64,8 @@ struct ServiceAst {  // toServices[]
 };
 
 struct PortAst {
-  std::optional<Text> port;         // absent in NetworkPolicy = all ports of the protocol
-  bool numeric = false;             // NetworkPolicy: an integer rather than a name
+  std::optional<Text> port;  // absent in NetworkPolicy = all ports of the protocol
+  bool numeric = false;      // NetworkPolicy: an integer rather than a name
   std::optional<std::int64_t> end_port;
   SourceRange end_port_range;
   std::optional<Text> protocol;
@@ -144,17 +145,17 @@ struct IcmpAst {  // icmps[]
 
 // One item of ingress, ingressDeny, egress or egressDeny. `peers` are from* or to* by section.
 struct RuleItemAst {
-  OptList<SelectorAst> endpoints;   // fromEndpoints / toEndpoints
-  OptList<SelectorAst> requires_;   // fromRequires / toRequires
+  OptList<SelectorAst> endpoints;  // fromEndpoints / toEndpoints
+  OptList<SelectorAst> requires_;  // fromRequires / toRequires
   OptList<Text> cidr;
   OptList<CidrSetAst> cidr_set;
   OptList<Text> entities;
   OptList<SelectorAst> nodes;
-  bool groups = false;              // fromGroups / toGroups non-empty
+  bool groups = false;  // fromGroups / toGroups non-empty
   SourceRange groups_range;
-  OptList<FqdnAst> fqdns;           // egress only
-  OptList<ServiceAst> services;     // egress only
-  OptList<PortRuleAst> ports;       // toPorts
+  OptList<FqdnAst> fqdns;        // egress only
+  OptList<ServiceAst> services;  // egress only
+  OptList<PortRuleAst> ports;    // toPorts
   OptList<IcmpAst> icmps;
   std::optional<Text> authentication;  // authentication.mode
   SourceRange range;
@@ -197,7 +198,12 @@ struct NetpolSpecAst {
   SourceRange range;
 };
 
-enum class PolicyKind { CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy, CiliumCidrGroup };
+enum class PolicyKind {
+  CiliumNetworkPolicy,
+  CiliumClusterwideNetworkPolicy,
+  NetworkPolicy,
+  CiliumCidrGroup
+};
 std::string policy_kind_name(PolicyKind kind);  // as written in `kind:`
 
 struct CidrGroupAst {
@@ -207,16 +213,16 @@ struct CidrGroupAst {
 struct PolicyAst {
   PolicyKind kind{};
   Text name;
-  std::optional<Text> ns;  // as written; the loader settles what it is when absent
+  std::optional<Text> ns;              // as written; the loader settles what it is when absent
   List<std::pair<Text, Text>> labels;  // metadata.labels
   FileId file = kNoFile;
   std::uint32_t document = 0;  // 0-based index in its file (items of a List share it)
   SourceRange range;           // the whole object
   SourceRange kind_range;      // the value of `kind`
 
-  std::vector<RuleAst> rules;             // CNP and CCNP
-  std::optional<NetpolSpecAst> netpol;    // NetworkPolicy
-  std::optional<CidrGroupAst> cidr_group; // CiliumCIDRGroup
+  std::vector<RuleAst> rules;              // CNP and CCNP
+  std::optional<NetpolSpecAst> netpol;     // NetworkPolicy
+  std::optional<CidrGroupAst> cidr_group;  // CiliumCIDRGroup
 
   // What the cluster says of the object. A refused object has no effect on any verdict.
   bool accepted = true;

@@ -17,20 +17,20 @@
 namespace policyc::frontend {
 
 struct LoadOptions {
-  std::vector<std::string> paths;     // files, directories, "-" for standard input
-  std::string world;                  // --world DIR, instead of paths
-  std::vector<std::string> exclude;   // globs, beside .policycignore
-  std::string default_namespace;      // -n; empty = not given
+  std::vector<std::string> paths;    // files, directories, "-" for standard input
+  std::string world;                 // --world DIR, instead of paths
+  std::vector<std::string> exclude;  // globs, beside .policycignore
+  std::string default_namespace;     // -n; empty = not given
   enum class Sets { Auto, All, Dir } sets = Sets::Auto;
   enum class InventoryMode { Auto, Complete, Partial } inventory = InventoryMode::Auto;
-  std::string fqdn_file;              // --fqdn
-  std::string allocations_file;       // --allocations
-  unsigned jobs = 0;                  // 0 = number of cores
-  std::string stdin_text;             // content for "-", read by the caller
+  std::string fqdn_file;         // --fqdn
+  std::string allocations_file;  // --allocations
+  unsigned jobs = 0;             // 0 = number of cores
+  std::string stdin_text;        // content for "-", read by the caller
 };
 
 struct SkippedObject {
-  std::string place;   // "path:line:col"
+  std::string place;  // "path:line:col"
   std::string reason;
 };
 
@@ -47,13 +47,13 @@ struct LoadedPolicy {
 
 struct Loaded {
   std::unique_ptr<SourceMap> sources = std::make_unique<SourceMap>();
-  std::vector<LoadedPolicy> policies;   // in path order, then document order
+  std::vector<LoadedPolicy> policies;  // in path order, then document order
   ir::Inventory inventory;
-  std::optional<ir::Settings> settings; // from cilium-config or a world's config.json, else absent
+  std::optional<ir::Settings> settings;  // from cilium-config or a world's config.json, else absent
   std::vector<SkippedObject> skipped;
   std::vector<std::unique_ptr<YamlStream>> streams;  // keeps the trees alive
   std::size_t files = 0, documents = 0;
-  std::size_t unreadable_files = 0;     // did not parse, or could not be opened
+  std::size_t unreadable_files = 0;  // did not parse, or could not be opened
   std::size_t defaulted_namespaces = 0;
 };
 

@@ -12,7 +12,8 @@ namespace policyc::frontend {
 // Whether objects of this apiVersion and kind feed the inventory.
 bool is_inventory_kind(std::string_view api_version, std::string_view kind);
 
-// Adds one object. `ns` is the settled namespace (empty for cluster-wide kinds), `set` its deployment set.
+// Adds one object. `ns` is the settled namespace (empty for cluster-wide kinds), `set` its
+// deployment set.
 void read_inventory_object(const YamlRef& object, const std::string& ns, const std::string& set,
                            ir::Inventory& inventory, DiagnosticSink& sink);
 

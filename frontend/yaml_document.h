@@ -1,10 +1,10 @@
-// The one reader of YAML (and JSON, which is YAML): libyaml events into an arena tree whose nodes know
-// where they begin and end.
+// The one reader of YAML (and JSON, which is YAML): libyaml events into an arena tree whose nodes
+// know where they begin and end.
 //
-// Refused with a diagnostic: text that is not UTF-8, nesting deeper than 100, documents and scalars over
-// the size limits, duplicate keys (both places shown), custom tags, unknown or recursive aliases, alias
-// or merge-key expansion over the budget. `${VAR}` placeholders are not errors: the scalar is marked
-// `placeholder`, and whoever needs its value treats it as unknown.
+// Refused with a diagnostic: text that is not UTF-8, nesting deeper than 100, documents and scalars
+// over the size limits, duplicate keys (both places shown), custom tags, unknown or recursive
+// aliases, alias or merge-key expansion over the budget. `${VAR}` placeholders are not errors: the
+// scalar is marked `placeholder`, and whoever needs its value treats it as unknown.
 #pragma once
 
 #include <cstddef>
@@ -23,28 +23,29 @@ enum class NodeKind : std::uint8_t { Null, Bool, Int, Float, String, Sequence, M
 
 struct YamlNode;
 
-// A child as it stands in its parent. `at` is where the reader of the file sees it: the alias (`*name`)
-// where one was used, else the node itself. Findings point at `at` and label `node->range`.
+// A child as it stands in its parent. `at` is where the reader of the file sees it: the alias
+// (`*name`) where one was used, else the node itself. Findings point at `at` and label
+// `node->range`.
 struct YamlRef {
   const YamlNode* node = nullptr;
   SourceRange at;
 };
 
 struct YamlEntry {
-  std::string_view key;   // keys are strings; a plain `80:` or `yes:` key keeps its text
+  std::string_view key;  // keys are strings; a plain `80:` or `yes:` key keeps its text
   SourceRange key_range;
   YamlRef value;
-  bool merged = false;    // came in through `<<:`
+  bool merged = false;  // came in through `<<:`
 };
 
 struct YamlNode {
-  NodeKind kind = NodeKind::Null;   // typed as YAML 1.1 does for the API server: plain `yes` is Bool
-  bool plain = false;               // scalar without quotes
-  bool placeholder = false;         // contains `${VAR}` (or `$(VAR)`): value unknown
+  NodeKind kind = NodeKind::Null;  // typed as YAML 1.1 does for the API server: plain `yes` is Bool
+  bool plain = false;              // scalar without quotes
+  bool placeholder = false;        // contains `${VAR}` (or `$(VAR)`): value unknown
   SourceRange range;
-  std::string_view text;            // scalar text after unquoting
-  std::vector<YamlRef> items;       // Sequence
-  std::vector<YamlEntry> entries;   // Mapping, in file order; merge keys resolved, own keys first
+  std::string_view text;           // scalar text after unquoting
+  std::vector<YamlRef> items;      // Sequence
+  std::vector<YamlEntry> entries;  // Mapping, in file order; merge keys resolved, own keys first
 
   bool is_scalar() const { return kind != NodeKind::Sequence && kind != NodeKind::Mapping; }
   bool is_mapping() const { return kind == NodeKind::Mapping; }
@@ -70,8 +71,9 @@ struct YamlDocument {
   SourceRange range;
 };
 
-// All documents of one file. Owns the nodes and the unquoted text. A document that does not parse ends
-// the stream (the rest of the file cannot be trusted) and `ok` is false; the documents before it stay.
+// All documents of one file. Owns the nodes and the unquoted text. A document that does not parse
+// ends the stream (the rest of the file cannot be trusted) and `ok` is false; the documents before
+// it stay.
 class YamlStream {
  public:
   const std::vector<YamlDocument>& documents() const { return documents_; }

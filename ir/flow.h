@@ -78,7 +78,14 @@ struct Flow {
 
 enum class VerdictKind : std::uint8_t { Allow, Deny, Redirect, Error, Depends };
 enum class Reason : std::uint8_t {
-  NoPolicy, Rule, Localhost, NonDefaultDeny, DefaultDeny, PolicyDeny, Error, None
+  NoPolicy,
+  Rule,
+  Localhost,
+  NonDefaultDeny,
+  DefaultDeny,
+  PolicyDeny,
+  Error,
+  None
 };
 enum class AuthType : std::uint8_t { Disabled = 0, Spire = 1, AlwaysFail = 2 };
 std::string_view verdict_name(VerdictKind kind);  // "allow", …
@@ -103,20 +110,20 @@ enum class L7VerdictKind : std::uint8_t { Allow, Deny, Unknown };
 
 struct L7Verdict {
   L7VerdictKind verdict = L7VerdictKind::Unknown;
-  std::string reason;            // "no-l7-rule", "dns-name", …; empty for allow
-  std::vector<Origin> rules;     // L7 rules that match, or the candidates that do not
+  std::string reason;         // "no-l7-rule", "dns-name", …; empty for allow
+  std::vector<Origin> rules;  // L7 rules that match, or the candidates that do not
 };
 
 // What one endpoint's policy says in one direction.
 struct DirectionVerdict {
   VerdictKind verdict = VerdictKind::Allow;
   Reason reason = Reason::NoPolicy;
-  std::string parser;            // redirect only: "http", "dns", "kafka", "tls", …
+  std::string parser;  // redirect only: "http", "dns", "kafka", "tls", …
   std::optional<Auth> auth;
-  std::vector<Origin> rules;     // rules that contributed the deciding entry
-  std::optional<L7Verdict> l7;   // only for a redirect of a flow with an L7 part
+  std::vector<Origin> rules;            // rules that contributed the deciding entry
+  std::optional<L7Verdict> l7;          // only for a redirect of a flow with an L7 part
   std::vector<std::string> depends_on;  // Depends only, sorted
-  std::string error;             // Error only: why the endpoint's policy cannot be computed
+  std::string error;                    // Error only: why the endpoint's policy cannot be computed
 };
 
 struct FlowVerdict {

@@ -38,12 +38,12 @@ struct Pod {
   std::string node;             // empty = unknown
   bool host_network = false;    // not a policy subject
   std::vector<IpAddress> ips;
-  bool synthetic_ip = false;    // allocated by us from a documentation range
+  bool synthetic_ip = false;  // allocated by us from a documentation range
   std::vector<ContainerPort> ports;
   SourceRange range;
-  std::string set;              // deployment set it belongs to
+  std::string set;  // deployment set it belongs to
 
-  std::string full_name() const;   // "ns/name" for a Pod, "ns/Kind/name" for a workload
+  std::string full_name() const;  // "ns/name" for a Pod, "ns/Kind/name" for a workload
 };
 
 struct Node {
@@ -104,8 +104,8 @@ struct Inventory {
   std::vector<Endpoints> endpoints;
   std::vector<CidrGroup> cidr_groups;
   std::vector<KnownIdentity> known_identities;
-  // DNS cache: name (lower case, no trailing dot) → addresses. Absent: nothing is known of names, and
-  // toFQDNs answers depend on it. Present: every name not listed resolves to nothing.
+  // DNS cache: name (lower case, no trailing dot) → addresses. Absent: nothing is known of names,
+  // and toFQDNs answers depend on it. Present: every name not listed resolves to nothing.
   std::optional<std::map<std::string, std::vector<IpAddress>>> fqdn;
   Completeness completeness = Completeness::Partial;
 
@@ -128,8 +128,8 @@ struct Settings {
   bool icmp_rules = true;
   bool node_selector_labels = false;
   bool sctp = false;
-  bool non_default_deny = true;         // enable-non-default-deny-policies
-  bool default_local_cluster = false;   // policy-default-local-cluster
+  bool non_default_deny = true;        // enable-non-default-deny-policies
+  bool default_local_cluster = false;  // policy-default-local-cluster
   std::uint32_t policy_map_max = 16384;
   bool kubernetes_semantics = false;
   bool assume_admitted = false;

@@ -51,7 +51,9 @@ bool Prefix::contains(const Prefix& other) const {
   return other.length >= length && contains(other.address);
 }
 
-std::string Prefix::str() const { return fmt::format("{}/{}", address.str(), length); }
+std::string Prefix::str() const {
+  return fmt::format("{}/{}", address.str(), length);
+}
 
 Prefix make_prefix(const IpAddress& ip, int length) {
   Prefix p{ip, static_cast<std::uint8_t>(length)};
@@ -64,7 +66,9 @@ Prefix make_prefix(const IpAddress& ip, int length) {
   return p;
 }
 
-Prefix host_prefix(const IpAddress& ip) { return {ip, static_cast<std::uint8_t>(ip.bits())}; }
+Prefix host_prefix(const IpAddress& ip) {
+  return {ip, static_cast<std::uint8_t>(ip.bits())};
+}
 
 std::optional<Prefix> parse_prefix(std::string_view text, bool bare_ip) {
   const std::size_t slash = text.find('/');

@@ -8,36 +8,55 @@ std::string_view direction_name(Direction direction) {
 
 std::string protocol_name(Protocol protocol) {
   switch (protocol) {
-    case kProtoAny: return "ANY";
-    case kProtoTcp: return "TCP";
-    case kProtoUdp: return "UDP";
-    case kProtoSctp: return "SCTP";
-    case kProtoIcmp: return "ICMP";
-    case kProtoIcmp6: return "ICMPv6";
-    default: return std::to_string(protocol);
+    case kProtoAny:
+      return "ANY";
+    case kProtoTcp:
+      return "TCP";
+    case kProtoUdp:
+      return "UDP";
+    case kProtoSctp:
+      return "SCTP";
+    case kProtoIcmp:
+      return "ICMP";
+    case kProtoIcmp6:
+      return "ICMPv6";
+    default:
+      return std::to_string(protocol);
   }
 }
 
 ProtocolClass protocol_class(Protocol protocol) {
   switch (protocol) {
-    case kProtoTcp: return kTcp;
-    case kProtoUdp: return kUdp;
-    case kProtoSctp: return kSctp;
-    case kProtoIcmp: return kIcmp;
-    case kProtoIcmp6: return kIcmp6;
-    default: return kOther;
+    case kProtoTcp:
+      return kTcp;
+    case kProtoUdp:
+      return kUdp;
+    case kProtoSctp:
+      return kSctp;
+    case kProtoIcmp:
+      return kIcmp;
+    case kProtoIcmp6:
+      return kIcmp6;
+    default:
+      return kOther;
   }
 }
 
 Protocol class_protocol(ProtocolClass c) {
   switch (c) {
-    case kTcp: return kProtoTcp;
-    case kUdp: return kProtoUdp;
-    case kSctp: return kProtoSctp;
-    case kIcmp: return kProtoIcmp;
-    case kIcmp6: return kProtoIcmp6;
+    case kTcp:
+      return kProtoTcp;
+    case kUdp:
+      return kProtoUdp;
+    case kSctp:
+      return kProtoSctp;
+    case kIcmp:
+      return kProtoIcmp;
+    case kIcmp6:
+      return kProtoIcmp6;
     case kOther:
-    case kProtocolClasses: return kProtoAny;
+    case kProtocolClasses:
+      return kProtoAny;
   }
   return kProtoAny;
 }

@@ -43,8 +43,9 @@ struct PortBlock {
   friend auto operator<=>(const PortBlock&, const PortBlock&) = default;
 };
 
-// Smallest cover of the inclusive range by blocks, ascending, disjoint, at most 30. `0-0` and `0-65535`
-// give the wildcard block {0,0}; last <= first gives the single port (Cilium's MapState, §5.1).
+// Smallest cover of the inclusive range by blocks, ascending, disjoint, at most 30. `0-0` and
+// `0-65535` give the wildcard block {0,0}; last <= first gives the single port (Cilium's MapState,
+// §5.1).
 std::vector<PortBlock> port_blocks(std::uint16_t first, std::uint16_t last);
 
 }  // namespace policyc::ir

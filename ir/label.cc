@@ -43,7 +43,9 @@ std::string LabelSet::str() const {
   return out;
 }
 
-Label cidr_label(const Prefix& prefix) { return {"cidr", prefix.str(), ""}; }
+Label cidr_label(const Prefix& prefix) {
+  return {"cidr", prefix.str(), ""};
+}
 
 bool Requirement::matches(const LabelSet& labels) const {
   const std::string* value = nullptr;
@@ -54,8 +56,10 @@ bool Requirement::matches(const LabelSet& labels) const {
     value = labels.find(source, key);
   }
   switch (op) {
-    case Operator::Exists: return value != nullptr;
-    case Operator::DoesNotExist: return value == nullptr;
+    case Operator::Exists:
+      return value != nullptr;
+    case Operator::DoesNotExist:
+      return value == nullptr;
     case Operator::In:
       return value != nullptr && std::binary_search(values.begin(), values.end(), *value);
     case Operator::NotIn:
@@ -68,12 +72,15 @@ std::string Requirement::str() const {
   const std::string name = source == "any" ? key : source + ":" + key;
   const std::string list = fmt::format("{}", fmt::join(values, ","));
   switch (op) {
-    case Operator::Exists: return name;
-    case Operator::DoesNotExist: return "!" + name;
+    case Operator::Exists:
+      return name;
+    case Operator::DoesNotExist:
+      return "!" + name;
     case Operator::In:
       return values.size() == 1 ? fmt::format("{}={}", name, values[0])
                                 : fmt::format("{} in ({})", name, list);
-    case Operator::NotIn: return fmt::format("{} notin ({})", name, list);
+    case Operator::NotIn:
+      return fmt::format("{} notin ({})", name, list);
   }
   return name;
 }

@@ -1,5 +1,5 @@
-// The lowered policies: every peer is a selector over identity labels, every rule knows the line that
-// wrote it. This is what "the policy" means to everything behind the front end.
+// The lowered policies: every peer is a selector over identity labels, every rule knows the line
+// that wrote it. This is what "the policy" means to everything behind the front end.
 #pragma once
 
 #include <cstdint>
@@ -17,44 +17,45 @@ namespace policyc::ir {
 // One input object. Refused objects stay listed, and have no rules.
 struct Policy {
   PolicyRef ref;
-  std::string file;             // path as given
-  std::uint32_t document = 0;   // 0-based index in the file
+  std::string file;            // path as given
+  std::uint32_t document = 0;  // 0-based index in the file
   bool accepted = true;
   Layer layer = Layer::None;
   std::string error;
   SourceRange range;
-  std::string set;              // deployment set
+  std::string set;  // deployment set
   // Things in it that this version cannot judge; questions about endpoints it selects are unknown.
   std::vector<std::string> unsupported;
 };
 
 enum class PeerKind : std::uint8_t { Endpoint, Entity, Cidr, CidrGroup, Fqdn, Node, Service };
 
-// One alternative of an item's peers. Everything is a selector over labels: an entity is its reserved
-// label, a prefix is `cidr:10.0.0.0/8` with its exceptions as DoesNotExist, a name is `fqdn:<text>`.
+// One alternative of an item's peers. Everything is a selector over labels: an entity is its
+// reserved label, a prefix is `cidr:10.0.0.0/8` with its exceptions as DoesNotExist, a name is
+// `fqdn:<text>`.
 struct Peer {
   PeerKind kind = PeerKind::Endpoint;
   Selector selector;
   bool takes_requires = false;  // from/toRequires of the subject's rules are ANDed in (§16.11)
   SourceRange range;
-  std::string text;             // as users know it: "app=web", "10.0.0.0/8", "world", "*.example.com"
+  std::string text;  // as users know it: "app=web", "10.0.0.0/8", "world", "*.example.com"
 };
 
 struct Port {
   // Filter key (§6.5): the number in decimal, or the name in lower case; "0" is all ports.
   std::string text = "0";
-  std::uint16_t number = 0;     // 0 with empty name: all ports
-  std::string name;             // named port; `number` is then unused
-  std::uint16_t end = 0;        // inclusive end of a range; 0 = none
+  std::uint16_t number = 0;       // 0 with empty name: all ports
+  std::string name;               // named port; `number` is then unused
+  std::uint16_t end = 0;          // inclusive end of a range; 0 = none
   Protocol protocol = kProtoTcp;  // TCP, UDP, SCTP, ICMP, ICMPv6 (ANY is expanded by lowering)
-  std::string symbol;           // unknown value (`${VAR}`)
+  std::string symbol;             // unknown value (`${VAR}`)
   SourceRange range;
 };
 
 enum class HeaderAction : std::uint8_t { None, Log, Add, Delete, Replace };
 
 struct HeaderMatch {
-  std::string name;  // lower case
+  std::string name;                  // lower case
   std::optional<std::string> value;  // nullopt = presence
   bool secret = false;               // value lives in a Secret we cannot read
   HeaderAction action = HeaderAction::None;
@@ -63,14 +64,16 @@ struct HeaderMatch {
 struct HttpRule {
   std::string method, path, host;  // RE2, full match; empty = any
   std::vector<HeaderMatch> headers;
+  std::string symbol;  // unknown value (`${VAR}`)
   SourceRange range;
   bool match_all() const {
     return method.empty() && path.empty() && host.empty() && headers.empty();
   }
 };
 
-struct DnsRule {  // also toFQDNs; matchName is a pattern without `*`
-  std::string pattern;  // lower case, without trailing dot
+struct DnsRule {        // also toFQDNs; matchName is a pattern without `*`
+  std::string pattern;  // as written; names compare without case and trailing dot
+  std::string symbol;   // unknown value (`${VAR}`)
   SourceRange range;
 };
 
@@ -96,9 +99,7 @@ struct L7Rules {
   std::vector<KafkaRule> kafka;
   std::vector<DnsRule> dns;
   std::vector<GenericRule> generic;
-  bool empty() const {
-    return http.empty() && kafka.empty() && dns.empty() && generic.empty();
-  }
+  bool empty() const { return http.empty() && kafka.empty() && dns.empty() && generic.empty(); }
 };
 
 struct TlsContext {
@@ -125,9 +126,9 @@ struct PortRule {
 struct RuleItem {
   Direction direction = Direction::Ingress;
   bool deny = false;
-  bool any_peer = false;       // no peer field at all: everybody (ports must then be given)
-  std::vector<Peer> peers;     // with !any_peer and no peers: nobody
-  bool all_l4 = true;          // neither toPorts nor icmps: every protocol, ICMP included
+  bool any_peer = false;    // no peer field at all: everybody (ports must then be given)
+  std::vector<Peer> peers;  // with !any_peer and no peers: nobody
+  bool all_l4 = true;       // neither toPorts nor icmps: every protocol, ICMP included
   std::vector<PortRule> ports;
   std::optional<AuthType> auth;
   std::vector<Requirement> requires_;  // from/toRequires of this item, ANDed into all rules (§15.8)
@@ -135,11 +136,11 @@ struct RuleItem {
 };
 
 struct Rule {
-  std::size_t policy = 0;      // index into PolicySet::policies
+  std::size_t policy = 0;  // index into PolicySet::policies
   Selector subject;
-  bool host_subject = false;   // nodeSelector: `subject` is matched against node labels
-  std::string ns;              // only endpoints of this namespace; empty = all
-  std::string symbol;          // unknown that decides whether the subject matches (namespace not known)
+  bool host_subject = false;  // nodeSelector: `subject` is matched against node labels
+  std::string ns;             // only endpoints of this namespace; empty = all
+  std::string symbol;  // unknown that decides whether the subject matches (namespace not known)
   std::vector<RuleItem> items;
   bool has_ingress = false, has_egress = false;  // a non-empty allow or deny section (§4.5)
   bool default_deny_ingress = true, default_deny_egress = true;

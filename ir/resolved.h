@@ -1,8 +1,9 @@
-// Policies resolved for the endpoints of an inventory: one decision for every identity class and every
-// (protocol, port), in a form that images, graphs and dumps read off directly.
+// Policies resolved for the endpoints of an inventory: one decision for every identity class and
+// every (protocol, port), in a form that images, graphs and dumps read off directly.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@ namespace policyc::ir {
 using IdentityIndex = std::uint32_t;  // dense index into Resolved::identities
 
 struct Identity {
-  std::uint32_t number = 0;  // Cilium's numeric identity: reserved, 256+ for pods, 0x01000001+ local
+  std::uint32_t number =
+      0;  // Cilium's numeric identity: reserved, 256+ for pods, 0x01000001+ local
   LabelSet labels;
 };
 
@@ -24,15 +26,15 @@ struct Identity {
 struct VerdictRecord {
   VerdictKind verdict = VerdictKind::Deny;  // Allow, Deny, Redirect
   Reason reason = Reason::DefaultDeny;
-  std::string parser;                       // redirect: "http", …
-  std::uint8_t priority = 0;                // proxy priority: 0 plain, 1 redirect, 155..254 listeners
+  std::string parser;         // redirect: "http", …
+  std::uint8_t priority = 0;  // proxy priority: 0 plain, 1 redirect, 155..254 listeners
   std::optional<Auth> auth;
   friend bool operator==(const VerdictRecord&, const VerdictRecord&) = default;
 };
 
-// Decisions of one endpoint in one direction. `column_begin[k]` is the first L4 key of column k, which
-// ends where the next begins (the last at kL4KeyEnd); the first column begins at 0. No column crosses a
-// protocol class.
+// Decisions of one endpoint in one direction. `column_begin[k]` is the first L4 key of column k,
+// which ends where the next begins (the last at kL4KeyEnd); the first column begins at 0. No column
+// crosses a protocol class.
 struct PolicyTable {
   bool enforced = false;
   std::vector<L4Key> column_begin;
@@ -41,6 +43,17 @@ struct PolicyTable {
   std::vector<std::uint16_t> cells;     // [class * columns + column] → index into records
   std::vector<VerdictRecord> records;
 
+  // The same policy as entries of Cilium's policy map (§7.3): covered entries are left out by the
+  // agent's rules, so that its two-lookup algorithm gives the right verdict.
+  struct Entry {
+    Protocol protocol = kProtoAny;  // 0 = any
+    PortBlock block;
+    std::uint16_t record = 0;
+    friend auto operator<=>(const Entry&, const Entry&) = default;
+  };
+  std::vector<Entry> wildcard_entries;            // identity 0
+  std::vector<std::vector<Entry>> class_entries;  // per class: entries of each identity in it
+
   std::size_t columns() const { return column_begin.size(); }
   std::size_t column(L4Key key) const;  // binary search
   const VerdictRecord& lookup(IdentityIndex identity, Protocol protocol, std::uint16_t port) const;
@@ -48,19 +61,28 @@ struct PolicyTable {
 
 struct ResolvedEndpoint {
   IdentityIndex identity = 0;
-  std::vector<std::size_t> pods;  // indices into Inventory::pods that share this policy; empty for host
-  bool host = false;              // the node itself
-  std::string error;              // policy cannot be computed: tables are empty
-  PolicyTable ingress, egress;
+  std::vector<std::size_t>
+      pods;           // indices into Inventory::pods that share this policy; empty for host
+  bool host = false;  // the node itself
+  std::string error;  // policy cannot be computed: tables are empty
+  // What the answer hangs on (placeholders, features not supported yet); tables are then not the
+  // whole truth, and compile refuses the endpoint.
+  std::vector<std::string> depends_on;
+  // Endpoints with the same policy share one table.
+  std::shared_ptr<const PolicyTable> ingress, egress;
 };
 
 // One node's view: what is `host` here is `remote-node` elsewhere.
 struct NodeView {
   std::string node;  // "-" where the inventory has no nodes
-  // Every known prefix, sorted; the longest match wins. Always holds 0.0.0.0/0 and ::/0 (world) for the
-  // families in use. Pod addresses are included.
+  // Every known prefix, sorted; the longest match wins. Always holds 0.0.0.0/0 and ::/0 (world) for
+  // the families in use. Pod addresses are included.
   std::vector<std::pair<Prefix, IdentityIndex>> ipcache;
   std::vector<ResolvedEndpoint> endpoints;
+  IdentityIndex host = 0;  // what `host` means here
+
+  // The identity of an address: longest prefix.
+  IdentityIndex identity_of(const IpAddress& ip) const;
 };
 
 struct Resolved {

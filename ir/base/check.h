@@ -1,5 +1,5 @@
-// POLICYC_CHECK(condition, what): a broken invariant of our own. Aborts in every build type with the
-// exit code 70 that users see as "a bug in policyc".
+// POLICYC_CHECK(condition, what): a broken invariant of our own. Aborts in every build type with
+// the exit code 70 that users see as "a bug in policyc".
 #pragma once
 
 namespace policyc {

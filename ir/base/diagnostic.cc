@@ -30,7 +30,9 @@ const DiagInfo& diag_info(DiagCode code) {
   return *it;
 }
 
-std::string diag_name(DiagCode code) { return fmt::format("POL{:04}", static_cast<int>(code)); }
+std::string diag_name(DiagCode code) {
+  return fmt::format("POL{:04}", static_cast<int>(code));
+}
 
 std::optional<DiagCode> parse_diag_code(std::string_view text) {
   std::string_view digits = text;
@@ -48,22 +50,32 @@ std::optional<DiagCode> parse_diag_code(std::string_view text) {
 
 std::string_view severity_name(Severity severity) {
   switch (severity) {
-    case Severity::Off: return "off";
-    case Severity::Note: return "note";
-    case Severity::Warning: return "warning";
-    case Severity::Error: return "error";
+    case Severity::Off:
+      return "off";
+    case Severity::Note:
+      return "note";
+    case Severity::Warning:
+      return "warning";
+    case Severity::Error:
+      return "error";
   }
   return "";
 }
 
 std::string_view layer_name(Layer layer) {
   switch (layer) {
-    case Layer::None: return "";
-    case Layer::Yaml: return "yaml";
-    case Layer::Schema: return "schema";
-    case Layer::UnknownField: return "unknown-field";
-    case Layer::Agent: return "agent";
-    case Layer::ApiServer: return "api-server";
+    case Layer::None:
+      return "";
+    case Layer::Yaml:
+      return "yaml";
+    case Layer::Schema:
+      return "schema";
+    case Layer::UnknownField:
+      return "unknown-field";
+    case Layer::Agent:
+      return "agent";
+    case Layer::ApiServer:
+      return "api-server";
   }
   return "";
 }

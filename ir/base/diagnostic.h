@@ -27,12 +27,12 @@ enum class DiagCode {
 // The row of a code: what `policyc explain CODE` prints.
 struct DiagInfo {
   DiagCode code;
-  std::string_view name;      // the enumerator, e.g. "UnknownField"
-  Severity severity;          // default; configurable per code
-  std::string_view title;     // a few words
-  std::string_view meaning;   // what it means and why it matters
-  std::string_view example;   // YAML or command that shows it; may be empty
-  std::string_view remedy;    // what to write or do instead
+  std::string_view name;     // the enumerator, e.g. "UnknownField"
+  Severity severity;         // default; configurable per code
+  std::string_view title;    // a few words
+  std::string_view meaning;  // what it means and why it matters
+  std::string_view example;  // YAML or command that shows it; may be empty
+  std::string_view remedy;   // what to write or do instead
 };
 
 const DiagInfo& diag_info(DiagCode code);

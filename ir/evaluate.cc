@@ -1,0 +1,518 @@
+#include "ir/evaluate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "ir/decide.h"
+#include "ir/filters.h"
+#include "ir/identity.h"
+#include "ir/l7_match.h"
+
+// One flow at a time, nothing kept between flows, every step a sentence of the specification:
+//
+//   1. who are the two sides, in labels                          §2, §16.5–16.23
+//   2. which rules select the side that is judged                §3.1
+//   3. merge those rules into filters                            §6.5 (ir/filters)
+//   4. expand the filters into atoms that match the packet       §7.1
+//   5. deny wins; else the best allow; else default deny         §7.2
+//   6. authentication from the covering entries                  §7.4, §16.14 (ir/decide)
+//   7. the proxy's answer to the request                         §6.6, §16.2–16.4, §16.17
+//
+// Unknowns (placeholders, labels that a hypothetical pod may or may not carry, names not resolved)
+// are symbols. The flow is judged once for every assignment of the symbols it meets; where all
+// agree the symbols do not matter, else the answer is `depends`.
+namespace policyc::ir {
+namespace {
+
+constexpr std::size_t kMaxJudgements = 512;
+
+// Truth values of the symbols met so far. A symbol not decided yet reads as false and is
+// remembered.
+struct Assumptions {
+  std::map<std::string, bool> decided;
+  std::optional<std::string> undecided;
+
+  bool holds(const std::string& symbol) {
+    auto it = decided.find(symbol);
+    if (it != decided.end()) return it->second;
+    if (!undecided) undecided = symbol;
+    return false;
+  }
+};
+
+// One side of a flow as the other side sees it.
+struct Side {
+  LabelSet labels;
+  bool host = false;        // the local host's identity
+  bool bare_world = false;  // reserved world-ipv4/-ipv6 without any further label (§16.13)
+  std::string open;         // name of a hypothetical pod: labels it does not name are symbols
+  std::optional<std::string> dns_name;               // a name outside the cluster, not an address
+  const AddressParty* unresolved_address = nullptr;  // outside address, and no DNS cache is known
+};
+
+struct Judge {
+  const World& world;
+  const Flow& flow;
+  Assumptions& assume;
+
+  bool requirement(const Requirement& r, const Side& side) const;
+  bool selects(const Selector& s, const Side& side) const;
+  bool subject(const Rule& rule, const Party& party, const Side& side) const;
+
+  std::size_t node_of(const Party& party) const;
+  Side side(const Party& party, std::size_t view_node) const;
+
+  std::optional<DirectionVerdict> direction(Direction direction) const;
+  DirectionVerdict verdict(Direction direction, const EndpointPolicy& policy, const Side& peer,
+                           const NamedPorts& named, bool host_subject) const;
+  L7Verdict proxy(const EndpointPolicy& policy, const Side& peer, const NamedPorts& named,
+                  Parser parser) const;
+  FlowVerdict run() const;
+};
+
+bool Judge::requirement(const Requirement& r, const Side& side) const {
+  if (!r.symbol.empty()) return assume.holds(r.symbol);
+  if (side.dns_name && r.source == "fqdn") {
+    return dns_pattern_matches(r.key, *side.dns_name) == (r.op == Operator::Exists);
+  }
+  if (side.unresolved_address != nullptr && r.source == "fqdn") {
+    return assume.holds("fqdn:" + r.key) == (r.op == Operator::Exists);
+  }
+  if (side.dns_name && r.cidr) {
+    const bool inside = assume.holds(fmt::format("addresses of {} in {}", *side.dns_name, r.key));
+    return inside == (r.op == Operator::Exists);
+  }
+  const bool could_carry = r.source == "k8s" || r.source == "any";
+  if (!side.open.empty() && could_carry && is_identity_label(r.key) &&
+      side.labels.find(r.source, r.key) == nullptr) {
+    // A label that nobody told us of. In/NotIn and Exists/DoesNotExist are each other's negation.
+    Requirement positive = r;
+    if (r.op == Operator::NotIn) positive.op = Operator::In;
+    if (r.op == Operator::DoesNotExist) positive.op = Operator::Exists;
+    const bool holds = assume.holds(fmt::format("label {} of {}", positive.str(), side.open));
+    return holds == (positive.op == r.op);
+  }
+  return r.matches(side.labels);
+}
+
+bool Judge::selects(const Selector& s, const Side& side) const {
+  return std::all_of(s.requirements.begin(), s.requirements.end(),
+                     [&](const Requirement& r) { return requirement(r, side); });
+}
+
+// §3.1. Endpoint rules never apply to the host, node rules to nothing else.
+bool Judge::subject(const Rule& rule, const Party& party, const Side& side) const {
+  if (const auto* node = std::get_if<NodeParty>(&party)) {
+    return rule.host_subject &&
+           rule.subject.matches(node_selector_labels(world.inventory.nodes[node->node]));
+  }
+  if (rule.host_subject) return false;
+  if (!rule.symbol.empty()) {
+    if (!assume.holds(rule.symbol)) return false;
+    // The namespace is what we do not know: leave its requirement out.
+    return std::all_of(
+        rule.subject.requirements.begin(), rule.subject.requirements.end(),
+        [&](const Requirement& r) { return r.key == kNamespaceKey || requirement(r, side); });
+  }
+  return selects(rule.subject, side);
+}
+
+std::size_t Judge::node_of(const Party& party) const {
+  const auto& nodes = world.inventory.nodes;
+  if (const auto* node = std::get_if<NodeParty>(&party)) return node->node;
+  if (const auto* pod = std::get_if<PodParty>(&party)) {
+    const std::string& name = world.inventory.pods[pod->pod].node;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (nodes[i].name == name) return i;
+    }
+  }
+  return nodes.size() == 1 ? 0 : SIZE_MAX;
+}
+
+// §16.23: what a party is as a peer, seen from the node where the other side is judged.
+Side Judge::side(const Party& party, std::size_t view_node) const {
+  const AddressBook book(world.inventory, world.settings, world.policies, view_node);
+  Side out;
+  auto from_address = [&](const IpAddress& ip) {
+    out.labels = book.identity_of(ip);
+    out.host = out.labels.has("reserved", "host");
+  };
+  if (const auto* pod = std::get_if<PodParty>(&party)) {
+    const Pod& p = world.inventory.pods[pod->pod];
+    if (p.host_network && !p.ips.empty()) {
+      from_address(p.ips.front());
+    } else {
+      out.labels = pod_identity(world.inventory, world.settings, p);
+    }
+  } else if (const auto* address = std::get_if<AddressParty>(&party)) {
+    from_address(address->ip);
+    const bool outside = out.labels.has("reserved", "world") ||
+                         out.labels.has("reserved", "world-ipv4") ||
+                         out.labels.has("reserved", "world-ipv6");
+    if (outside && !world.inventory.fqdn) out.unresolved_address = address;
+  } else if (const auto* entity = std::get_if<EntityParty>(&party)) {
+    out.host = entity->entity == "host";
+    out.labels = out.host ? book.host() : entity_identity(entity->entity);
+  } else if (const auto* node = std::get_if<NodeParty>(&party)) {
+    const auto& addresses = world.inventory.nodes[node->node].addresses;
+    if (node->node == view_node || addresses.empty()) {
+      out.labels = book.host();
+      out.host = true;
+    } else {
+      from_address(addresses.front());
+    }
+  } else if (const auto* labels = std::get_if<LabelsParty>(&party)) {
+    out.labels = labels->labels;
+    out.open = labels->labels.str();
+  } else if (const auto* name = std::get_if<NameParty>(&party)) {
+    out.labels = entity_identity(world.settings.dual_stack() ? "world-ipv4" : "world");
+    out.dns_name = name->name;
+  }
+  const auto& l = out.labels.labels();
+  out.bare_world = world.settings.dual_stack() && l.size() == 1 && l[0].source == "reserved" &&
+                   (l[0].key == "world-ipv4" || l[0].key == "world-ipv6");
+  return out;
+}
+
+bool block_contains(const PortBlock& block, std::uint16_t port) {
+  return port >= block.port && port <= block.last();
+}
+
+// The L4 prefix length at which a filter covers the packet, or -1.
+int covers(const Filter& filter, const NamedPorts& named, Protocol protocol, std::uint16_t port) {
+  if (filter.port.protocol == kProtoAny) return 0;
+  if (filter.port.protocol != protocol) return -1;
+  for (const PortBlock& block : filter_blocks(filter, named)) {
+    if (block_contains(block, port)) return 8 + block.length;
+  }
+  return -1;
+}
+
+DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& policy, const Side& peer,
+                                const NamedPorts& named, bool host_subject) const {
+  DirectionVerdict out;
+  std::vector<Atom> allows;
+  std::vector<Origin> denied_by;
+  for (const Filter& filter : policy.filters) {
+    const int length = covers(filter, named, flow.protocol, flow.port);
+    if (length < 0) continue;
+    for (const SelectorPolicy& p : filter.policies) {
+      // Identity 2 stands for 9 and 10 as well in a dual-stack map (§4.3).
+      const bool world_alias = peer.bare_world && p.selector.matches(entity_identity("world"));
+      if (!selects(p.selector, peer) && !world_alias) continue;
+      if (p.deny) {
+        denied_by.insert(denied_by.end(), p.origins.begin(), p.origins.end());
+      } else {
+        allows.push_back({&filter, &p, !p.selector.wildcard(), length, p.priority});
+      }
+    }
+  }
+  // The local host may always reach local pods: a plain entry of its own (§4.6, §16.20).
+  if (direction == Direction::Ingress && peer.host && !host_subject &&
+      !world.settings.allow_localhost_policy) {
+    allows.push_back({nullptr, nullptr, true, 0, 0});
+  }
+  if (!denied_by.empty()) {
+    out.verdict = VerdictKind::Deny;
+    out.reason = Reason::PolicyDeny;
+    out.rules = std::move(denied_by);
+    return out;
+  }
+  if (!policy.enforced) {
+    out.reason = allows.empty() ? Reason::NoPolicy : Reason::Localhost;
+    return out;
+  }
+  const Decision decision = decide(allows);
+  const Atom* best = decision.best;
+  if (best == nullptr) {
+    out.verdict = VerdictKind::Deny;
+    out.reason = Reason::DefaultDeny;
+    return out;
+  }
+  out.reason = decision.reason;
+  out.auth = decision.auth;
+  for (const Atom& a : allows) {
+    if (a.specific != best->specific || a.length != best->length || a.policy == nullptr) continue;
+    out.rules.insert(out.rules.end(), a.policy->origins.begin(), a.policy->origins.end());
+  }
+  if (best->priority == 0) return out;
+  out.verdict = VerdictKind::Redirect;
+  out.parser = best->filter->parser_text;
+  if (flow.l7.index() != 0) out.l7 = proxy(policy, peer, named, best->filter->parser);
+  return out;
+}
+
+// What kind of rules a request can satisfy.
+Parser request_parser(const L7Request& request) {
+  switch (request.index()) {
+    case 1:
+      return Parser::Http;
+    case 2:
+      return Parser::Dns;
+    case 3:
+      return Parser::Kafka;
+    case 4:
+      return Parser::Tls;
+    default:
+      return Parser::None;
+  }
+}
+
+// §6.6: the request passes if some allow atom of this direction that selects the peer has no L7
+// rules or one that matches. The implicit localhost entry is no rule (§16.2).
+L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const NamedPorts& named,
+                       Parser parser) const {
+  L7Verdict out;
+  out.verdict = L7VerdictKind::Deny;
+  out.reason = parser == Parser::Dns ? "dns-name" : "no-l7-rule";
+  const Parser request = request_parser(flow.l7);
+  auto allow = [&](const std::vector<Origin>& rules) {
+    if (out.verdict != L7VerdictKind::Allow) out.rules.clear();
+    out.verdict = L7VerdictKind::Allow;
+    out.reason.clear();
+    out.rules.insert(out.rules.end(), rules.begin(), rules.end());
+  };
+  auto at = [](const SelectorPolicy& p, SourceRange range) {
+    Origin origin = p.origins.empty() ? Origin{} : p.origins.front();
+    for (const Origin& o : p.origins) {
+      if (o.range.file == range.file && o.range.begin <= range.begin && range.end <= o.range.end) {
+        origin = o;
+      }
+    }
+    origin.range = range;
+    return std::vector<Origin>{origin};
+  };
+  if (parser == Parser::Crd || parser == Parser::Generic) {
+    out.verdict = L7VerdictKind::Unknown;
+    out.reason = "the proxy of this rule is not modelled";
+    return out;
+  }
+  for (const Filter& filter : policy.filters) {
+    if (covers(filter, named, flow.protocol, flow.port) < 0) continue;
+    // The DNS proxy looks at the very filter that carries the DNS rules (§16.4).
+    if (parser == Parser::Dns && filter.parser != Parser::Dns) continue;
+    for (const SelectorPolicy& p : filter.policies) {
+      if (p.deny || !selects(p.selector, peer)) continue;
+      const bool sni = !p.server_names.empty();
+      if (!sni && (!p.has_l7_rules() || p.l7_match_all)) {
+        allow(p.origins);
+        continue;
+      }
+      if (sni) {
+        const auto* tls = std::get_if<TlsHello>(&flow.l7);
+        if (tls != nullptr && p.server_names.count(tls->sni) != 0) allow(p.origins);
+        continue;
+      }
+      if (const auto* http = std::get_if<HttpRequest>(&flow.l7)) {
+        for (const HttpRule& rule : p.l7.http) {
+          if (!rule.symbol.empty() ? assume.holds(rule.symbol) : http_matches(rule, *http)) {
+            allow(at(p, rule.range));
+          } else if (out.verdict == L7VerdictKind::Deny) {
+            out.rules.push_back(at(p, rule.range).front());
+          }
+        }
+      } else if (const auto* dns = std::get_if<DnsQuery>(&flow.l7)) {
+        for (const DnsRule& rule : p.l7.dns) {
+          if (!rule.symbol.empty() ? assume.holds(rule.symbol)
+                                   : dns_pattern_matches(rule.pattern, dns->name)) {
+            allow(at(p, rule.range));
+          } else if (out.verdict == L7VerdictKind::Deny) {
+            out.rules.push_back(at(p, rule.range).front());
+          }
+        }
+      } else if (const auto* kafka = std::get_if<KafkaRequest>(&flow.l7)) {
+        for (const KafkaRule& rule : p.l7.kafka) {
+          if (kafka_matches(rule, *kafka)) allow(at(p, rule.range));
+        }
+      }
+    }
+  }
+  if (request != parser && out.verdict == L7VerdictKind::Deny) out.reason = "no-l7-rule";
+  return out;
+}
+
+std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
+  const bool ingress = direction == Direction::Ingress;
+  const Party& subject_party = ingress ? flow.to : flow.from;
+  const Party& peer_party = ingress ? flow.from : flow.to;
+
+  const auto* pod = std::get_if<PodParty>(&subject_party);
+  const bool host_subject = std::holds_alternative<NodeParty>(subject_party);
+  if (host_subject && !world.settings.host_firewall) return std::nullopt;
+  if (pod != nullptr && world.inventory.pods[pod->pod].host_network) return std::nullopt;
+  if (pod == nullptr && !host_subject && !std::holds_alternative<LabelsParty>(subject_party)) {
+    return std::nullopt;
+  }
+
+  const std::size_t node = node_of(subject_party);
+  const Side subject_side = side(subject_party, node);
+  const Side peer = side(peer_party, node);
+  std::vector<const Rule*> rules;
+  std::vector<std::string> unsupported;
+  for (const Rule& rule : world.policies.rules) {
+    if (!subject(rule, subject_party, subject_side)) continue;
+    rules.push_back(&rule);
+    const Policy& policy = world.policies.policies[rule.policy];
+    for (const std::string& what : policy.unsupported) {
+      unsupported.push_back(
+          fmt::format("{} uses {}, which is not supported yet", policy.ref.str(), what));
+    }
+  }
+  DirectionVerdict out;
+  if (!unsupported.empty()) {
+    out.verdict = VerdictKind::Depends;
+    out.reason = Reason::None;
+    out.depends_on = std::move(unsupported);
+    return out;
+  }
+  const AddressBook book(world.inventory, world.settings, world.policies, node);
+  const bool init = subject_side.labels.has("reserved", "init");
+  const EndpointPolicy policy =
+      merge_rules(rules, direction, world.settings, book.host(), host_subject, init);
+  // A conflict in either direction freezes the whole endpoint (§15.28).
+  const EndpointPolicy other = merge_rules(rules, ingress ? Direction::Egress : Direction::Ingress,
+                                           world.settings, book.host(), host_subject, init);
+  for (const EndpointPolicy* p : {&policy, &other}) {
+    if (p->error.empty()) continue;
+    out.verdict = VerdictKind::Error;
+    out.reason = Reason::Error;
+    out.error = p->error;
+    out.rules = p->error_origins;
+    return out;
+  }
+  NamedPorts named;
+  if (!ingress) {
+    named = egress_ports(world.inventory);
+  } else if (pod != nullptr) {
+    named = ingress_ports(world.inventory.pods[pod->pod]);
+  }
+  return verdict(direction, policy, peer, named, host_subject);
+}
+
+// §16.22: the first direction that denies or fails decides; then the proxies.
+FlowVerdict Judge::run() const {
+  FlowVerdict out;
+  out.id = flow.id;
+  out.egress = direction(Direction::Egress);
+  out.ingress = direction(Direction::Ingress);
+  struct Half {
+    const char* name;
+    const std::optional<DirectionVerdict>& verdict;
+  };
+  const Half halves[] = {{"egress", out.egress}, {"ingress", out.ingress}};
+  for (const Half& half : halves) {
+    if (!half.verdict) continue;
+    const VerdictKind kind = half.verdict->verdict;
+    if (kind == VerdictKind::Deny || kind == VerdictKind::Error) {
+      out.final = kind;
+      out.final_reason = fmt::format("{}:{}", half.name, reason_name(half.verdict->reason));
+      return out;
+    }
+  }
+  for (const Half& half : halves) {
+    if (half.verdict && half.verdict->verdict == VerdictKind::Depends) {
+      out.final = VerdictKind::Depends;
+      return out;
+    }
+  }
+  for (const Half& half : halves) {
+    if (half.verdict && half.verdict->l7 && half.verdict->l7->verdict == L7VerdictKind::Deny) {
+      out.final = VerdictKind::Deny;
+      out.final_reason = fmt::format("{}:l7-deny", half.name);
+      return out;
+    }
+  }
+  for (const Half& half : halves) {
+    if (!half.verdict || half.verdict->verdict != VerdictKind::Redirect) continue;
+    if (!half.verdict->l7 || half.verdict->l7->verdict == L7VerdictKind::Unknown) {
+      out.final = VerdictKind::Redirect;
+      return out;
+    }
+  }
+  return out;
+}
+
+// What must agree between two judgements for a symbol not to matter.
+bool same(const std::optional<DirectionVerdict>& a, const std::optional<DirectionVerdict>& b) {
+  if (a.has_value() != b.has_value()) return false;
+  if (!a) return true;
+  const auto l7 = [](const DirectionVerdict& v) {
+    return v.l7 ? static_cast<int>(v.l7->verdict) : -1;
+  };
+  return a->verdict == b->verdict && a->parser == b->parser && a->auth == b->auth &&
+         l7(*a) == l7(*b);
+}
+
+}  // namespace
+
+FlowVerdict evaluate(const World& world, const Flow& flow) {
+  struct Outcome {
+    std::map<std::string, bool> assumed;
+    FlowVerdict verdict;
+  };
+  std::vector<Outcome> outcomes;
+  std::vector<std::map<std::string, bool>> todo = {{}};
+  std::set<std::string> symbols;
+  bool exhausted = false;
+  while (!todo.empty() && !exhausted) {
+    Assumptions assume{std::move(todo.back()), std::nullopt};
+    todo.pop_back();
+    const FlowVerdict verdict = Judge{world, flow, assume}.run();
+    if (!assume.undecided) {
+      outcomes.push_back({std::move(assume.decided), verdict});
+      exhausted = outcomes.size() > kMaxJudgements;
+      continue;
+    }
+    symbols.insert(*assume.undecided);
+    for (const bool value : {true, false}) {
+      todo.push_back(assume.decided);
+      todo.back()[*assume.undecided] = value;
+    }
+  }
+  FlowVerdict result = outcomes.front().verdict;
+  if (outcomes.size() == 1) return result;
+
+  // A symbol matters for a direction when two outcomes that differ in that direction differ in it.
+  auto join = [&](std::optional<DirectionVerdict> FlowVerdict::*half) {
+    std::set<std::string> matter;
+    bool differs = exhausted;
+    for (const Outcome& o : outcomes) {
+      if (same(o.verdict.*half, result.*half)) continue;
+      differs = true;
+      for (const auto& [symbol, value] : o.assumed) {
+        auto it = outcomes.front().assumed.find(symbol);
+        if (it == outcomes.front().assumed.end() || it->second != value) matter.insert(symbol);
+      }
+    }
+    if (!differs || !(result.*half)) return;
+    if (matter.empty()) matter = symbols;
+    DirectionVerdict d;
+    d.verdict = VerdictKind::Depends;
+    d.reason = Reason::None;
+    d.depends_on.assign(matter.begin(), matter.end());
+    result.*half = std::move(d);
+  };
+  bool final_differs = exhausted;
+  for (const Outcome& o : outcomes) {
+    final_differs = final_differs || o.verdict.final != result.final;
+  }
+  join(&FlowVerdict::egress);
+  join(&FlowVerdict::ingress);
+  if (final_differs) {
+    result.final = VerdictKind::Depends;
+    result.final_reason.clear();
+  }
+  return result;
+}
+
+L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction) {
+  const FlowVerdict verdict = evaluate(world, flow);
+  const auto& half = direction == Direction::Ingress ? verdict.ingress : verdict.egress;
+  if (half && half->l7) return *half->l7;
+  return {};
+}
+
+}  // namespace policyc::ir
