@@ -480,16 +480,6 @@ struct Selected {
 
 }  // namespace
 
-IdentityIndex NodeView::identity_of(const IpAddress& ip) const {
-  for (int length = ip.bits(); length >= 0; --length) {
-    const Prefix p = make_prefix(ip, length);
-    const auto it = std::lower_bound(ipcache.begin(), ipcache.end(), p,
-                                     [](const auto& e, const Prefix& q) { return e.first < q; });
-    if (it != ipcache.end() && it->first == p) return it->second;
-  }
-  return 0;
-}
-
 Resolved resolve(const World& world) {
   const Inventory& inventory = world.inventory;
   const Settings& settings = world.settings;
@@ -592,7 +582,7 @@ Resolved resolve(const World& world) {
     set(host_bits, view.host);
 
     // Endpoints that share rules and named ports share tables.
-    using TableKey = std::tuple<std::vector<const Rule*>, NamedPorts>;
+    using TableKey = std::tuple<std::vector<const Rule*>, NamedPorts, bool>;  // rules, ports, host
     struct Shared {
       std::string error;
       std::shared_ptr<const PolicyTable> ingress, egress;
@@ -608,7 +598,7 @@ Resolved resolve(const World& world) {
           });
         });
       });
-      auto [it, fresh] = shared.try_emplace(TableKey{s.rules, named ? own : NamedPorts{}});
+      auto [it, fresh] = shared.try_emplace(TableKey{s.rules, named ? own : NamedPorts{}, host});
       Shared& t = it->second;
       if (fresh) {
         const EndpointPolicy in =

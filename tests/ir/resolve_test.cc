@@ -1,0 +1,153 @@
+// The resolved policy against the reference evaluator, on random worlds.
+#include "ir/resolve.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "tests/ir/world_gen.h"
+
+namespace policyc::ir {
+namespace {
+
+using testing::Choice;
+
+const ResolvedEndpoint* find_endpoint(const World& world, const Resolved& resolved,
+                                      const Party& party, const NodeView** view_out) {
+  for (const NodeView& view : resolved.views) {
+    for (const ResolvedEndpoint& ep : view.endpoints) {
+      bool mine = false;
+      if (const auto* pod = std::get_if<PodParty>(&party)) {
+        mine = std::find(ep.pods.begin(), ep.pods.end(), pod->pod) != ep.pods.end();
+      } else if (const auto* node = std::get_if<NodeParty>(&party)) {
+        mine = ep.host && view.node == world.inventory.nodes[node->node].name;
+      }
+      if (mine) {
+        *view_out = &view;
+        return &ep;
+      }
+    }
+  }
+  return nullptr;
+}
+
+IpAddress address_of(const World& world, const Party& party) {
+  if (const auto* pod = std::get_if<PodParty>(&party)) return world.inventory.pods[pod->pod].ips[0];
+  if (const auto* node = std::get_if<NodeParty>(&party)) {
+    return world.inventory.nodes[node->node].addresses[0];
+  }
+  return std::get<AddressParty>(party).ip;
+}
+
+void compare(const World& world, const Resolved& resolved, const Flow& flow, Direction direction,
+             const std::optional<DirectionVerdict>& want) {
+  const bool ingress = direction == Direction::Ingress;
+  const NodeView* view = nullptr;
+  const ResolvedEndpoint* ep = find_endpoint(world, resolved, ingress ? flow.to : flow.from, &view);
+  RC_ASSERT((ep != nullptr) == want.has_value());
+  if (ep == nullptr) return;
+  if (want->verdict == VerdictKind::Error) {
+    RC_ASSERT(!ep->error.empty());
+    return;
+  }
+  RC_ASSERT(ep->error.empty());
+  const Party& peer = ingress ? flow.from : flow.to;
+  const IdentityIndex identity = view->identity_of(address_of(world, peer));
+  const PolicyTable& table = ingress ? *ep->ingress : *ep->egress;
+  const VerdictRecord& got = table.lookup(identity, flow.protocol, flow.port);
+  RC_LOG() << direction_name(direction) << " peer " << resolved.identities[identity].labels.str()
+           << " " << protocol_name(flow.protocol) << "/" << flow.port << ": table "
+           << verdict_name(got.verdict) << " " << reason_name(got.reason) << ", evaluator "
+           << verdict_name(want->verdict) << " " << reason_name(want->reason) << "\n";
+  RC_ASSERT(got.verdict == want->verdict);
+  RC_ASSERT(got.reason == want->reason);
+  RC_ASSERT(got.parser == want->parser);
+  RC_ASSERT(got.auth == want->auth);
+}
+
+RC_GTEST_PROP(Resolve, AgreesWithTheEvaluator, ()) {
+  const Choice pick;
+  const World world = testing::random_world(pick);
+  const Resolved resolved = resolve(world);
+  for (int i = 0; i < 20; ++i) {
+    const Flow flow = testing::random_flow(pick, world);
+    const FlowVerdict verdict = evaluate(world, flow);
+    compare(world, resolved, flow, Direction::Egress, verdict.egress);
+    compare(world, resolved, flow, Direction::Ingress, verdict.ingress);
+  }
+}
+
+// The two-lookup algorithm of the datapath over the entries gives what the table gives.
+RC_GTEST_PROP(Resolve, MapEntriesMeanTheSame, ()) {
+  const Choice pick;
+  const World world = testing::random_world(pick);
+  const Resolved resolved = resolve(world);
+  for (const NodeView& view : resolved.views) {
+    for (const ResolvedEndpoint& ep : view.endpoints) {
+      if (!ep.error.empty()) continue;
+      for (const auto& table : {ep.ingress, ep.egress}) {
+        const auto lpm = [&](const std::vector<PolicyTable::Entry>& entries, Protocol protocol,
+                             std::uint16_t port) {
+          const PolicyTable::Entry* best = nullptr;
+          const auto length = [](const PolicyTable::Entry& e) {
+            return e.protocol == kProtoAny ? 0 : 8 + e.block.length;
+          };
+          for (const auto& e : entries) {
+            if (e.protocol != kProtoAny &&
+                (e.protocol != protocol || port < e.block.port || port > e.block.last())) {
+              continue;
+            }
+            if (best == nullptr || length(e) > length(*best)) best = &e;
+          }
+          return best == nullptr ? std::pair<const VerdictRecord*, int>{nullptr, -1}
+                                 : std::pair<const VerdictRecord*, int>{
+                                       &table->records[best->record], length(*best)};
+        };
+        for (IdentityIndex i = 0; i < resolved.identities.size(); ++i) {
+          for (const L4Key key : table->column_begin) {
+            const auto c = static_cast<ProtocolClass>(key >> 16U);
+            const Protocol protocol = c == kOther ? Protocol{255} : class_protocol(c);
+            const auto port = static_cast<std::uint16_t>(key);
+            const VerdictRecord& want = table->lookup(i, protocol, port);
+            const auto [l3, n3] = lpm(table->class_entries[table->class_of[i]], protocol, port);
+            const auto [l4, n4] = lpm(table->wildcard_entries, protocol, port);
+            const VerdictRecord* got = l3;
+            const auto denies = [](const VerdictRecord* r) {
+              return r != nullptr && r->verdict == VerdictKind::Deny;
+            };
+            if (!denies(l3) && l4 != nullptr &&
+                (denies(l4) || l3 == nullptr || l4->priority > l3->priority ||
+                 (l4->priority == l3->priority && n4 > n3))) {
+              got = l4;
+            }
+            if (got == nullptr) {
+              RC_ASSERT(want.verdict == VerdictKind::Deny);
+              RC_ASSERT(want.reason == Reason::DefaultDeny);
+            } else {
+              RC_ASSERT(got->verdict == want.verdict);
+              RC_ASSERT(got->priority == want.priority);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Resolve, NumbersArePodsFrom256InLabelOrder) {
+  World world;
+  world.inventory.pods = {{"n", "b", "Pod", {{"app", "b"}}, "", "", false, {}, false, {}, {}, ""},
+                          {"n", "a", "Pod", {{"app", "a"}}, "", "", false, {}, false, {}, {}, ""}};
+  const Resolved resolved = resolve(world);
+  const auto number = [&](const std::string& app) {
+    for (const Identity& i : resolved.identities) {
+      const std::string* value = i.labels.find("k8s", "app");
+      if (value != nullptr && *value == app) return i.number;
+    }
+    return std::uint32_t{0};
+  };
+  EXPECT_EQ(number("a"), 256U);
+  EXPECT_EQ(number("b"), 257U);
+}
+
+}  // namespace
+}  // namespace policyc::ir
