@@ -1,0 +1,657 @@
+#include "cli/question.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "cli/flows.h"
+#include "ir/filters.h"
+#include "ir/identity.h"
+
+namespace policyc::cli {
+namespace {
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+std::string upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+bool is_method(const std::string& word) {
+  static const std::set<std::string> kMethods = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",
+                                                 "DELETE", "OPTIONS", "CONNECT", "TRACE"};
+  return kMethods.count(upper(word)) != 0;
+}
+
+// Words between which a side of the question stands.
+bool is_verb(const std::string& word) {
+  static const std::set<std::string> kVerbs = {"reach", "connect", "talk", "access",
+                                               "ping",  "contact", "send"};
+  return kVerbs.count(lower(word)) != 0;
+}
+
+Expected<Question> error(std::string what) {
+  return Error{std::move(what)};
+}
+
+std::string join_words(const std::vector<std::string>& words, std::size_t begin, std::size_t end) {
+  std::string out;
+  for (std::size_t i = begin; i < end; ++i) {
+    if (!out.empty()) out += ' ';
+    out += words[i];
+  }
+  return out;
+}
+
+constexpr const char* kHelp =
+    "a question reads like `can frontend POST /x to backend on 8080`, `who can reach db on 5432` "
+    "or "
+    "`what can frontend reach`";
+
+// "8080", "8080/TCP", "http", "53/udp", "icmp".
+bool read_port(const std::string& text, Question& q) {
+  const std::size_t slash = text.find('/');
+  const std::string port = text.substr(0, slash);
+  if (slash != std::string::npos) {
+    q.protocol = parse_protocol(text.substr(slash + 1));
+    if (!q.protocol) return false;
+  }
+  if (port.find_first_not_of("0123456789") == std::string::npos && !port.empty()) {
+    if (port.size() > 5 || std::stoul(port) > 65535) return false;
+    q.port = static_cast<std::uint16_t>(std::stoul(port));
+    return true;
+  }
+  if (slash == std::string::npos) {
+    if (const auto protocol = parse_protocol(port)) {
+      q.protocol = protocol;
+      return true;
+    }
+  }
+  q.port_name = lower(port);
+  return !port.empty();
+}
+
+}  // namespace
+
+Expected<ir::L7Request> parse_http(const std::string& text) {
+  std::istringstream in(text);
+  ir::HttpRequest request;
+  in >> request.method >> request.path;
+  if (request.method.empty()) return Error{"--http wants a method and a path, like 'POST /v1/x'"};
+  request.method = upper(request.method);
+  if (request.path.empty()) request.path = "/";
+  if (request.path[0] != '/' && request.path != "*") {
+    return Error{fmt::format("the path `{}` does not begin with `/`", request.path)};
+  }
+  return ir::L7Request{request};
+}
+
+Expected<ir::L7Request> parse_kafka(const std::string& text) {
+  std::istringstream in(text);
+  ir::KafkaRequest request;
+  in >> request.api_key >> request.topic;
+  if (request.api_key.empty())
+    return Error{"--kafka wants an API key and a topic, like 'produce orders'"};
+  return ir::L7Request{request};
+}
+
+Expected<Question> parse_sentence(const std::string& sentence) {
+  std::vector<std::string> words;
+  std::istringstream in(sentence);
+  for (std::string w; in >> w;) words.push_back(w);
+  while (!words.empty() && !words.back().empty() &&
+         (words.back().back() == '?' || words.back().back() == '.')) {
+    words.back().pop_back();
+    if (words.back().empty()) words.pop_back();
+  }
+  std::size_t at = 0;
+  const auto word = [&](std::size_t i) { return i < words.size() ? lower(words[i]) : ""; };
+  Question q;
+  if (word(at) == "why") ++at;
+
+  // The tail: "on 8080/TCP".
+  std::size_t end = words.size();
+  for (std::size_t i = at + 1; i < words.size(); ++i) {
+    if (word(i) != "on" && word(i) != "over") continue;
+    std::size_t p = i + 1;
+    if (word(p) == "port") ++p;
+    if (p >= words.size()) return error(fmt::format("nothing follows `{}`; {}", words[i], kHelp));
+    if (!read_port(words[p], q)) {
+      return error(fmt::format("`{}` is no port; write 8080, 8080/TCP, http or icmp", words[p]));
+    }
+    if (p + 1 != words.size()) {
+      return error(fmt::format("`{}` is left over after the port; {}", words[p + 1], kHelp));
+    }
+    end = i;
+    break;
+  }
+  const auto object = [&](std::size_t begin) {
+    if (begin < end && word(begin) == "to") ++begin;
+    return join_words(words, begin, end);
+  };
+
+  if (word(at) == "who") {
+    ++at;
+    if (word(at) == "can" || word(at) == "may") ++at;
+    if (at >= end || !is_verb(words[at]))
+      return error(fmt::format("`who can` wants `reach`; {}", kHelp));
+    if (word(at) == "ping") q.protocol = ir::kProtoIcmp;
+    q.kind = Question::Kind::Who;
+    q.to = object(at + 1);
+    if (q.to.empty()) return error(fmt::format("who can reach what? {}", kHelp));
+    return q;
+  }
+  if (word(at) == "what") {
+    ++at;
+    if (word(at) == "can" || word(at) == "may") ++at;
+    std::size_t verb = at;
+    while (verb < end && !is_verb(words[verb])) ++verb;
+    q.kind = Question::Kind::What;
+    q.from = join_words(words, at, verb);
+    if (q.from.empty()) return error(fmt::format("what can who reach? {}", kHelp));
+    return q;
+  }
+  const std::string first = word(at);
+  if (first != "can" && first != "may" && first != "can't" && first != "cant" &&
+      first != "cannot") {
+    return error(
+        fmt::format("`{}` begins no question; {}", at < words.size() ? words[at] : "", kHelp));
+  }
+  ++at;
+  std::size_t verb = at;
+  while (verb < end && !is_verb(words[verb]) && !(verb > at && is_method(words[verb]))) ++verb;
+  if (verb >= end) {
+    return error(
+        fmt::format("no verb (reach, connect to, GET, POST, …) in the question; {}", kHelp));
+  }
+  q.from = join_words(words, at, verb);
+  if (q.from.empty()) return error(fmt::format("the question names no source; {}", kHelp));
+  std::size_t rest = verb + 1;
+  if (is_method(words[verb])) {
+    ir::HttpRequest request;
+    request.method = upper(words[verb]);
+    request.path = "/";
+    if (rest < end && words[rest][0] == '/') request.path = words[rest++];
+    q.l7 = request;
+  } else if (word(verb) == "ping") {
+    q.protocol = ir::kProtoIcmp;
+    q.port = 8;
+  } else if (word(verb) == "send" && rest < end && is_method(words[rest])) {
+    ir::HttpRequest request{upper(words[rest]), "/", "", {}};
+    ++rest;
+    if (rest < end && words[rest][0] == '/') request.path = words[rest++];
+    q.l7 = request;
+  }
+  q.to = object(rest);
+  if (q.to.empty()) return error(fmt::format("the question names no target; {}", kHelp));
+  return q;
+}
+
+namespace {
+
+const std::set<std::string>& entities() {
+  static const std::set<std::string> kEntities = {
+      "world", "host", "remote-node", "kube-apiserver", "ingress", "health", "init", "unmanaged"};
+  return kEntities;
+}
+
+constexpr const char* kNameLabels[] = {"app", "app.kubernetes.io/name", "k8s-app", "name", "role"};
+
+// "app=web,tier!=db", "role in (a,b)", "tier".
+std::optional<ir::Selector> parse_selector(const std::string& text) {
+  ir::Selector out;
+  std::vector<std::string> parts;
+  int depth = 0;
+  parts.emplace_back();
+  for (const char c : text) {
+    if (c == '(') ++depth;
+    if (c == ')') --depth;
+    if (c == ',' && depth == 0) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  for (std::string part : parts) {
+    const auto trim = [](std::string s) {
+      const std::size_t b = s.find_first_not_of(" \t");
+      if (b == std::string::npos) return std::string();
+      return s.substr(b, s.find_last_not_of(" \t") - b + 1);
+    };
+    ir::Requirement r;
+    const std::size_t paren = part.find('(');
+    if (paren != std::string::npos && part.back() == ')') {
+      std::istringstream head(part.substr(0, paren));
+      std::string key;
+      std::string op;
+      head >> key >> op;
+      op = lower(op);
+      if (op != "in" && op != "notin") return std::nullopt;
+      std::tie(r.source, r.key) = ir::split_key(key);
+      r.op = op == "in" ? ir::Operator::In : ir::Operator::NotIn;
+      std::istringstream list(part.substr(paren + 1, part.size() - paren - 2));
+      for (std::string v; std::getline(list, v, ',');) r.values.push_back(trim(v));
+      std::sort(r.values.begin(), r.values.end());
+    } else if (const std::size_t eq = part.find('='); eq != std::string::npos) {
+      const bool negative = eq > 0 && part[eq - 1] == '!';
+      const std::string key = trim(part.substr(0, negative ? eq - 1 : eq));
+      const std::size_t value = part.find_first_not_of("=", eq);
+      if (key.empty()) return std::nullopt;
+      std::tie(r.source, r.key) = ir::split_key(key);
+      r.op = negative ? ir::Operator::NotIn : ir::Operator::In;
+      r.values = {value == std::string::npos ? "" : trim(part.substr(value))};
+    } else {
+      return std::nullopt;
+    }
+    out.requirements.push_back(std::move(r));
+  }
+  return out;
+}
+
+using PodList = std::vector<std::size_t>;
+
+// Pods that policies cannot tell apart are one candidate.
+std::map<ir::LabelSet, PodList> by_identity(const ir::World& world, const PodList& pods) {
+  std::map<ir::LabelSet, PodList> out;
+  for (const std::size_t p : pods) {
+    out[ir::pod_identity(world.inventory, world.settings, world.inventory.pods[p])].push_back(p);
+  }
+  return out;
+}
+
+Expected<ResolvedSide> one_identity(const ir::World& world, const std::string& text,
+                                    const PodList& pods, const std::string& note) {
+  const auto groups = by_identity(world, pods);
+  if (groups.size() > 1) {
+    std::vector<std::string> names;
+    for (const auto& [labels, list] : groups) {
+      const ir::Pod& pod = world.inventory.pods[list.front()];
+      names.push_back(pod.ns + "/" + pod.name);
+    }
+    std::sort(names.begin(), names.end());
+    return Error{
+        fmt::format("`{}` is ambiguous: it may be {}; write one of them, or a label selector "
+                    "like app=x",
+                    text, fmt::join(names, ", "))};
+  }
+  ResolvedSide out;
+  out.parties = {ir::PodParty{pods.front()}};
+  out.note = note;
+  return out;
+}
+
+// What the policies themselves say of a name: label sets of subjects and peers that mention it.
+std::set<std::pair<std::string, ir::LabelSet>> mentioned_sets(const ir::World& world,
+                                                              const std::string& text) {
+  std::set<std::pair<std::string, ir::LabelSet>> out;  // namespace, labels
+  const auto consider = [&](const ir::Selector& s) {
+    bool named = false;
+    std::string ns;
+    std::vector<ir::Label> labels;
+    for (const ir::Requirement& r : s.requirements) {
+      if (r.op != ir::Operator::In || r.values.size() != 1 || !r.symbol.empty()) continue;
+      if (r.source != "any" && r.source != "k8s") continue;
+      if (r.key == ir::kNamespaceKey) {
+        ns = r.values[0];
+        continue;
+      }
+      for (const char* key : kNameLabels) named = named || (r.key == key && r.values[0] == text);
+      labels.push_back({"k8s", r.key, r.values[0]});
+    }
+    if (named) out.emplace(ns, ir::LabelSet(std::move(labels)));
+  };
+  for (const ir::Rule& rule : world.policies.rules) {
+    consider(rule.subject);
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::Peer& peer : item.peers) consider(peer.selector);
+    }
+  }
+  return out;
+}
+
+ir::Party labels_party(const ir::World& world, const std::string& ns, const ir::LabelSet& labels) {
+  std::vector<ir::Label> all = labels.labels();
+  if (!ns.empty()) {
+    ir::StringMap none;
+    const ir::LabelSet derived = ir::pod_identity(world.inventory, world.settings, ns, none, "");
+    all.insert(all.end(), derived.labels().begin(), derived.labels().end());
+  } else {
+    all.push_back({"k8s", std::string(ir::kClusterKey), world.settings.cluster_name});
+  }
+  return ir::LabelsParty{ir::LabelSet(std::move(all)), ns};
+}
+
+}  // namespace
+
+Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
+                                    const std::string& ns) {
+  const ir::Inventory& inv = world.inventory;
+  ResolvedSide out;
+  if (entities().count(lower(text)) != 0) {
+    out.parties = {ir::EntityParty{lower(text)}};
+    return out;
+  }
+  if (const auto ip = ir::parse_ip(text)) {
+    out.parties = {ir::AddressParty{*ip}};
+    return out;
+  }
+  if (const auto prefix = ir::parse_prefix(text)) {
+    // One address for each part of the block that policies tell apart.
+    const ir::AddressBook book(inv, world.settings, world.policies,
+                               inv.nodes.size() == 1 ? 0 : SIZE_MAX);
+    std::set<ir::IpAddress> addresses = {prefix->address};
+    for (const ir::Prefix& p : book.prefixes()) {
+      if (prefix->contains(p)) addresses.insert(p.address);
+    }
+    for (const ir::IpAddress& a : addresses) out.parties.emplace_back(ir::AddressParty{a});
+    return out;
+  }
+  const bool forced_service = text.rfind("svc/", 0) == 0 || text.rfind("service/", 0) == 0;
+  const std::string name = forced_service ? text.substr(text.find('/') + 1) : text;
+  const auto in_scope = [&](const std::string& object_ns) { return ns.empty() || object_ns == ns; };
+
+  PodList exact;
+  PodList bare;
+  for (std::size_t i = 0; i < inv.pods.size() && !forced_service; ++i) {
+    const ir::Pod& pod = inv.pods[i];
+    if (pod.full_name() == name || pod.ns + "/" + pod.name == name) exact.push_back(i);
+    if (pod.name == name && in_scope(pod.ns)) bare.push_back(i);
+  }
+  for (const PodList* found : {&exact, &bare}) {
+    if (!found->empty()) return one_identity(world, text, *found, "");
+  }
+  for (std::size_t i = 0; i < inv.nodes.size(); ++i) {
+    if ("node/" + inv.nodes[i].name == name || inv.nodes[i].name == name) {
+      out.parties = {ir::NodeParty{i}};
+      return out;
+    }
+  }
+  std::vector<const ir::Service*> services;
+  for (const ir::Service& s : inv.services) {
+    if (s.ns + "/" + s.name == name || (s.name == name && in_scope(s.ns))) services.push_back(&s);
+  }
+  if (services.size() > 1) {
+    std::vector<std::string> names;
+    for (const ir::Service* s : services) names.push_back("svc/" + s->ns + "/" + s->name);
+    return Error{fmt::format("`{}` is ambiguous: it may be {}", text, fmt::join(names, ", "))};
+  }
+  if (services.size() == 1) {
+    const ir::Service& s = *services.front();
+    PodList pods;
+    for (std::size_t i = 0; i < inv.pods.size() && !s.selector.empty(); ++i) {
+      const ir::Pod& pod = inv.pods[i];
+      const bool match = std::all_of(s.selector.begin(), s.selector.end(), [&](const auto& want) {
+        const auto it = pod.labels.find(want.first);
+        return it != pod.labels.end() && it->second == want.second;
+      });
+      if (pod.ns == s.ns && match) pods.push_back(i);
+    }
+    for (const auto& [labels, list] : by_identity(world, pods)) {
+      out.parties.emplace_back(ir::PodParty{list.front()});
+    }
+    if (s.selector.empty()) {
+      for (const ir::Endpoints& e : inv.endpoints) {
+        if (e.ns != s.ns || e.service != s.name) continue;
+        for (const ir::IpAddress& ip : e.addresses) out.parties.emplace_back(ir::AddressParty{ip});
+      }
+    }
+    if (out.parties.empty()) {
+      return Error{
+          fmt::format("Service {}/{} has no back ends in the input; policies judge back "
+                      "ends, not the Service address",
+                      s.ns, s.name)};
+    }
+    out.service = s;
+    out.note = fmt::format("`{}` is Service {}/{}: its back ends are judged, at the target port",
+                           text, s.ns, s.name);
+    return out;
+  }
+  // Values of the labels that usually carry names.
+  for (const char* key : kNameLabels) {
+    PodList pods;
+    for (std::size_t i = 0; i < inv.pods.size(); ++i) {
+      const auto it = inv.pods[i].labels.find(key);
+      if (it != inv.pods[i].labels.end() && it->second == name && in_scope(inv.pods[i].ns)) {
+        pods.push_back(i);
+      }
+    }
+    if (!pods.empty()) {
+      return one_identity(world, text, pods,
+                          fmt::format("`{}` is the pods with {}={}", text, key, name));
+    }
+  }
+  if (const auto selector = parse_selector(text)) {
+    PodList pods;
+    for (std::size_t i = 0; i < inv.pods.size(); ++i) {
+      const ir::Pod& pod = inv.pods[i];
+      if (!in_scope(pod.ns)) continue;
+      if (selector->matches(ir::pod_identity(inv, world.settings, pod))) pods.push_back(i);
+    }
+    for (const auto& [labels, list] : by_identity(world, pods)) {
+      out.parties.emplace_back(ir::PodParty{list.front()});
+    }
+    if (!out.parties.empty()) {
+      out.note = fmt::format("`{}` selects {} pods of the input", text, pods.size());
+      return out;
+    }
+    if (!inv.pods.empty()) {
+      return Error{fmt::format("no pod of the input has the labels `{}`", text)};
+    }
+    // No inventory: any pod with these labels, everything else about it free.
+    std::vector<ir::Label> labels;
+    std::string own_ns = ns;
+    for (const ir::Requirement& r : selector->requirements) {
+      if (r.op != ir::Operator::In || r.values.size() != 1) {
+        return Error{
+            fmt::format("without pods in the input a selector needs plain key=value parts; "
+                        "`{}` has another",
+                        text)};
+      }
+      if (r.key == ir::kNamespaceKey) {
+        own_ns = r.values[0];
+      } else {
+        labels.push_back({"k8s", r.key, r.values[0]});
+      }
+    }
+    out.parties = {labels_party(world, own_ns, ir::LabelSet(std::move(labels)))};
+    out.note = fmt::format("`{}`: the answer holds for any pod with these labels", text);
+    return out;
+  }
+  const auto mentioned = mentioned_sets(world, name);
+  if (!mentioned.empty()) {
+    std::set<std::pair<std::string, ir::LabelSet>> fitting;
+    for (const auto& m : mentioned) {
+      if (ns.empty() || m.first.empty() || m.first == ns) fitting.insert(m);
+    }
+    if (fitting.size() == 1) {
+      const auto& [own_ns, labels] = *fitting.begin();
+      out.parties = {labels_party(world, own_ns.empty() ? ns : own_ns, labels)};
+      out.note =
+          fmt::format("`{}` is no object of the input: the answer holds for any pod with {}{}",
+                      text, labels.str(), own_ns.empty() ? "" : " in namespace " + own_ns);
+      return out;
+    }
+    std::vector<std::string> names;
+    for (const auto& [own_ns, labels] : fitting) {
+      names.push_back(
+          fmt::format("{} in {}", labels.str(), own_ns.empty() ? "any namespace" : own_ns));
+    }
+    return Error{fmt::format("`{}` is ambiguous: the policies mention {}; write a label selector",
+                             text, fmt::join(names, "; "))};
+  }
+  if (name.find('.') != std::string::npos && name.find_first_of("/=() ") == std::string::npos) {
+    out.parties = {ir::NameParty{lower(name)}};
+    out.note = fmt::format("`{}` is taken as a DNS name outside the cluster", text);
+    return out;
+  }
+  return Error{
+      fmt::format("`{}` is no pod, workload, Service, node, entity, address or label that the "
+                  "input mentions",
+                  text)};
+}
+
+namespace {
+
+// L4 keys at which some rule changes its mind, plus every class's start.
+std::set<ir::L4Key> probe_keys(const ir::World& world) {
+  std::set<ir::L4Key> out;
+  const ir::NamedPorts named = ir::egress_ports(world.inventory);
+  for (const ir::Protocol p :
+       {ir::kProtoTcp, ir::kProtoUdp, ir::kProtoSctp, ir::kProtoIcmp, ir::kProtoIcmp6}) {
+    out.insert(ir::l4_key(p, p == ir::kProtoIcmp ? 8 : p == ir::kProtoIcmp6 ? 128 : 1));
+  }
+  for (const ir::NamedPorts::Entry& e : named.entries) {
+    out.insert(ir::l4_key(e.protocol, e.port));
+    if (e.port < 65535) out.insert(ir::l4_key(e.protocol, static_cast<std::uint16_t>(e.port + 1)));
+  }
+  for (const ir::Rule& rule : world.policies.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::PortRule& pr : item.ports) {
+        for (const ir::Port& port : pr.ports) {
+          if (!port.name.empty()) continue;
+          out.insert(ir::l4_key(port.protocol, port.number));
+          const std::uint32_t after = std::max<std::uint32_t>(port.number, port.end) + 1U;
+          if (after <= 65535) {
+            out.insert(ir::l4_key(port.protocol, static_cast<std::uint16_t>(after)));
+          }
+        }
+      }
+    }
+  }
+  return out;
+}
+
+// Ports on which a request of this kind is likely meant: the target's own ports, else ports on
+// which policies carry rules of the kind, else the usual one.
+std::set<std::uint16_t> request_ports(const ir::World& world, const ir::Party& to,
+                                      ir::Parser parser) {
+  std::set<std::uint16_t> out;
+  if (const auto* pod = std::get_if<ir::PodParty>(&to)) {
+    for (const ir::ContainerPort& p : world.inventory.pods[pod->pod].ports) {
+      if (p.protocol == ir::kProtoTcp) out.insert(p.port);
+    }
+  }
+  if (!out.empty()) return out;
+  for (const ir::Rule& rule : world.policies.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::PortRule& pr : item.ports) {
+        if (pr.l7.parser != parser) continue;
+        for (const ir::Port& p : pr.ports) {
+          if (p.name.empty() && p.number != 0) out.insert(p.number);
+        }
+      }
+    }
+  }
+  if (out.empty()) out.insert(80);
+  return out;
+}
+
+}  // namespace
+
+Expected<PreparedQuestion> prepare(const ir::World& world, const Question& question,
+                                   const std::string& ns) {
+  PreparedQuestion out;
+  auto from = resolve_side(world, question.from, ns);
+  if (!from) return Error{from.error()};
+  auto to = resolve_side(world, question.to, ns);
+  if (!to) return Error{to.error()};
+  for (const std::string& note : {from->note, to->note}) {
+    if (!note.empty()) out.notes.push_back(note);
+  }
+  for (const ir::Party& a : from->parties) {
+    for (const ir::Party& b : to->parties) {
+      ir::Flow flow;
+      flow.from = a;
+      flow.to = b;
+      flow.l7 = question.l7;
+      if (auto* http = std::get_if<ir::HttpRequest>(&flow.l7);
+          http != nullptr && http->host.empty()) {
+        http->host = to->service ? to->service->name : question.to;
+      }
+      const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);
+      flow.protocol = question.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);
+      const bool icmp = flow.protocol == ir::kProtoIcmp || flow.protocol == ir::kProtoIcmp6;
+
+      std::vector<std::pair<ir::Protocol, std::uint16_t>> probes;
+      const auto service_port = [&](std::uint16_t port) -> std::uint16_t {
+        // A Service port is the target port at the back end.
+        for (const ir::ServicePort& p : to->service->ports) {
+          if (p.port != port || p.protocol != flow.protocol) continue;
+          if (p.target_port != 0) return p.target_port;
+          const auto* pod = std::get_if<ir::PodParty>(&b);
+          if (!p.target_name.empty() && pod != nullptr) {
+            const auto named =
+                ir::ingress_ports(world.inventory.pods[pod->pod]).find(p.target_name, p.protocol);
+            if (named) return *named;
+          }
+        }
+        return port;
+      };
+      if (!question.port_name.empty()) {
+        const auto* pod = std::get_if<ir::PodParty>(&b);
+        const ir::NamedPorts named = pod != nullptr
+                                         ? ir::ingress_ports(world.inventory.pods[pod->pod])
+                                         : ir::egress_ports(world.inventory);
+        const auto number = named.find(question.port_name, flow.protocol);
+        if (!number) {
+          return Error{
+              fmt::format("`{}` is no port name of {}", question.port_name, party_name(world, b))};
+        }
+        probes = {{flow.protocol, *number}};
+      } else if (question.port) {
+        probes = {{flow.protocol, to->service ? service_port(*question.port) : *question.port}};
+      } else if (icmp) {
+        probes = {
+            {flow.protocol, static_cast<std::uint16_t>(flow.protocol == ir::kProtoIcmp ? 8 : 128)}};
+      } else if (flow.l7.index() != 0) {
+        const ir::Parser parser = dns ? ir::Parser::Dns
+                                  : std::holds_alternative<ir::KafkaRequest>(flow.l7)
+                                      ? ir::Parser::Kafka
+                                      : ir::Parser::Http;
+        if (dns) {
+          probes = {{flow.protocol, std::uint16_t{53}}};
+        } else if (to->service) {
+          for (const ir::ServicePort& p : to->service->ports) {
+            if (p.protocol == flow.protocol)
+              probes.emplace_back(flow.protocol, service_port(p.port));
+          }
+        } else {
+          for (const std::uint16_t p : request_ports(world, b, parser)) {
+            probes.emplace_back(flow.protocol, p);
+          }
+        }
+        if (probes.size() > 1) out.all_ports = true;
+      } else if (to->service && !to->service->ports.empty()) {
+        for (const ir::ServicePort& p : to->service->ports) {
+          flow.protocol = p.protocol;
+          probes.emplace_back(p.protocol, service_port(p.port));
+        }
+        out.all_ports = probes.size() > 1;
+      } else {
+        out.all_ports = true;
+        for (const ir::L4Key key : probe_keys(world)) {
+          const auto protocol = ir::class_protocol(static_cast<ir::ProtocolClass>(key >> 16U));
+          if (question.protocol && protocol != *question.protocol) continue;
+          probes.emplace_back(protocol, static_cast<std::uint16_t>(key & 0xFFFFU));
+        }
+      }
+      for (const auto& [protocol, port] : probes) {
+        flow.protocol = protocol;
+        flow.port = port;
+        flow.id = fmt::format("q{}", out.flows.size() + 1);
+        out.flows.push_back(flow);
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace policyc::cli

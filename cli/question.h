@@ -1,0 +1,58 @@
+// What-if questions: the sentence or the flags, turned into flows (interfaces.md §5).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/base/expected.h"
+#include "ir/evaluate.h"
+
+namespace policyc::cli {
+
+struct Question {
+  enum class Kind {
+    Can,
+    Who,
+    What
+  } kind = Kind::Can;  // can A reach B; who can reach B; what can A reach
+  std::string from;    // as written; empty for Who
+  std::string to;      // as written; empty for What
+  std::optional<std::uint16_t> port;
+  std::string port_name;  // "on http"
+  std::optional<ir::Protocol> protocol;
+  ir::L7Request l7;
+};
+
+// "can frontend POST /x to backend on 8080/TCP", "who can reach db on 5432", "what can web reach",
+// "why can't a reach b". Case-insensitive. The error says what was not understood.
+Expected<Question> parse_sentence(const std::string& sentence);
+
+// "GET /path" → method and path; "produce topic" → Kafka.
+Expected<ir::L7Request> parse_http(const std::string& text);
+Expected<ir::L7Request> parse_kafka(const std::string& text);
+
+// One side, resolved: usually one party; several where a name stands for several that policies may
+// treat differently (the pods behind a Service, the blocks of a CIDR).
+struct ResolvedSide {
+  std::vector<ir::Party> parties;
+  std::string note;                    // how the name was understood; may be empty
+  std::optional<ir::Service> service;  // the name was a Service: ports are its target ports
+};
+
+// `ns` is the namespace of -n, or empty. Ambiguity and unknown names are errors with the
+// candidates.
+Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
+                                    const std::string& ns);
+
+// A question with its flows, one for each pair of parties and each port that may matter.
+struct PreparedQuestion {
+  std::vector<ir::Flow> flows;
+  std::vector<std::string> notes;
+  bool all_ports = false;  // no port was named: flows probe every port that the policies tell apart
+};
+
+Expected<PreparedQuestion> prepare(const ir::World& world, const Question& question,
+                                   const std::string& ns);
+
+}  // namespace policyc::cli

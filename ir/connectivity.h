@@ -1,0 +1,67 @@
+// Who may talk to whom, end to end: the egress of the source and the ingress of the target
+// together.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/evaluate.h"
+#include "ir/resolved.h"
+
+namespace policyc::ir {
+
+// Inclusive range of ports of one protocol; protocol 0 = every protocol without ports or types.
+struct PortSpan {
+  Protocol protocol = kProtoTcp;
+  std::uint16_t from = 0;
+  std::uint16_t to = 65535;
+  std::string parser;  // a proxy decides on requests: "http", …; empty = plain
+  friend auto operator<=>(const PortSpan&, const PortSpan&) = default;
+};
+
+// What one side may send to the other. Sorted by protocol and port, neighbours joined.
+struct Connection {
+  std::vector<PortSpan> spans;
+  bool all = false;  // every protocol and port, no proxy
+  bool none() const { return spans.empty(); }
+  friend auto operator<=>(const Connection&, const Connection&) = default;
+};
+
+// A party of the graph: an endpoint of the inventory, or somebody known by identity only.
+struct GraphParty {
+  std::string id;    // "ns/Kind/name", "world", "10.0.0.0/8"
+  std::string kind;  // "workload", "entity", "cidr", "fqdn"
+  LabelSet labels;
+  std::size_t pod = SIZE_MAX;  // workload: index into Inventory::pods
+  IpAddress address;           // cidr: an address of the block
+  std::string unknown;         // not empty: its policy cannot be told, and why
+};
+
+// Workloads and the groups outside them that policies tell apart. Blocks are disjoint: each stands
+// for the addresses of its prefix that no longer listed prefix covers.
+std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved);
+
+class Connectivity {
+ public:
+  Connectivity(const World& world, const Resolved& resolved) : world_(world), resolved_(resolved) {}
+
+  // From `a` to `b`; everything is allowed on a side that is no policy subject.
+  Connection between(const GraphParty& a, const GraphParty& b) const;
+
+ private:
+  struct Place {
+    const NodeView* view = nullptr;
+    const ResolvedEndpoint* endpoint = nullptr;
+  };
+  Place place(const GraphParty& party) const;
+  IdentityIndex identity(const GraphParty& party, const NodeView& view) const;
+
+  const World& world_;
+  const Resolved& resolved_;
+};
+
+// "TCP/80, TCP/8000-8080 (http), ICMP/8" or "everything".
+std::string connection_text(const Connection& connection);
+
+}  // namespace policyc::ir
