@@ -53,6 +53,16 @@ struct Side {
   const AddressParty* unresolved_address = nullptr;  // outside address, and no DNS cache is known
 };
 
+// The judged end of a flow: what selects it and whom it faces.
+struct Judged {
+  std::vector<const Rule*> rules;
+  Side peer;
+  NamedPorts named;
+  LabelSet host_labels;  // the local host, as this node sees it
+  bool host = false;     // the judged end is the host itself
+  bool init = false;
+};
+
 struct Judge {
   const World& world;
   const Flow& flow;
@@ -65,6 +75,8 @@ struct Judge {
   std::size_t node_of(const Party& party) const;
   Side side(const Party& party, std::size_t view_node) const;
 
+  std::optional<Judged> judged(Direction direction) const;
+  EndpointPolicy merge(const Judged& j, Direction direction) const;
   std::optional<DirectionVerdict> direction(Direction direction) const;
   DirectionVerdict verdict(Direction direction, const EndpointPolicy& policy, const Side& peer,
                            const NamedPorts& named, bool host_subject) const;
@@ -334,47 +346,63 @@ L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const Nam
   return out;
 }
 
-std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
+std::optional<Judged> Judge::judged(Direction direction) const {
   const bool ingress = direction == Direction::Ingress;
   const Party& subject_party = ingress ? flow.to : flow.from;
   const Party& peer_party = ingress ? flow.from : flow.to;
 
   const auto* pod = std::get_if<PodParty>(&subject_party);
-  const bool host_subject = std::holds_alternative<NodeParty>(subject_party);
-  if (host_subject && !world.settings.host_firewall) return std::nullopt;
+  const bool host = std::holds_alternative<NodeParty>(subject_party);
+  if (host && !world.settings.host_firewall) return std::nullopt;
   if (pod != nullptr && world.inventory.pods[pod->pod].host_network) return std::nullopt;
-  if (pod == nullptr && !host_subject && !std::holds_alternative<LabelsParty>(subject_party)) {
+  if (pod == nullptr && !host && !std::holds_alternative<LabelsParty>(subject_party)) {
     return std::nullopt;
   }
-
+  Judged out;
+  out.host = host;
   const std::size_t node = node_of(subject_party);
   const Side subject_side = side(subject_party, node);
-  const Side peer = side(peer_party, node);
-  std::vector<const Rule*> rules;
-  std::vector<std::string> unsupported;
+  out.peer = side(peer_party, node);
+  out.init = subject_side.labels.has("reserved", "init");
+  out.host_labels = AddressBook(world.inventory, world.settings, world.policies, node).host();
   for (const Rule& rule : world.policies.rules) {
-    if (!subject(rule, subject_party, subject_side)) continue;
-    rules.push_back(&rule);
-    const Policy& policy = world.policies.policies[rule.policy];
+    if (subject(rule, subject_party, subject_side)) out.rules.push_back(&rule);
+  }
+  if (!ingress) {
+    out.named = egress_ports(world.inventory);
+  } else if (pod != nullptr) {
+    out.named = ingress_ports(world.inventory.pods[pod->pod]);
+  }
+  return out;
+}
+
+EndpointPolicy Judge::merge(const Judged& j, Direction direction) const {
+  return merge_rules(j.rules, direction, world.settings, j.host_labels, j.host, j.init);
+}
+
+std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
+  const std::optional<Judged> j = judged(direction);
+  if (!j) return std::nullopt;
+  DirectionVerdict out;
+  for (const Rule* rule : j->rules) {
+    const Policy& policy = world.policies.policies[rule->policy];
     for (const std::string& what : policy.unsupported) {
-      unsupported.push_back(
+      out.depends_on.push_back(
           fmt::format("{} uses {}, which is not supported yet", policy.ref.str(), what));
     }
   }
-  DirectionVerdict out;
-  if (!unsupported.empty()) {
+  if (!out.depends_on.empty()) {
+    std::sort(out.depends_on.begin(), out.depends_on.end());
+    out.depends_on.erase(std::unique(out.depends_on.begin(), out.depends_on.end()),
+                         out.depends_on.end());
     out.verdict = VerdictKind::Depends;
     out.reason = Reason::None;
-    out.depends_on = std::move(unsupported);
     return out;
   }
-  const AddressBook book(world.inventory, world.settings, world.policies, node);
-  const bool init = subject_side.labels.has("reserved", "init");
-  const EndpointPolicy policy =
-      merge_rules(rules, direction, world.settings, book.host(), host_subject, init);
+  const EndpointPolicy policy = merge(*j, direction);
   // A conflict in either direction freezes the whole endpoint (§15.28).
-  const EndpointPolicy other = merge_rules(rules, ingress ? Direction::Egress : Direction::Ingress,
-                                           world.settings, book.host(), host_subject, init);
+  const bool ingress = direction == Direction::Ingress;
+  const EndpointPolicy other = merge(*j, ingress ? Direction::Egress : Direction::Ingress);
   for (const EndpointPolicy* p : {&policy, &other}) {
     if (p->error.empty()) continue;
     out.verdict = VerdictKind::Error;
@@ -383,13 +411,7 @@ std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
     out.rules = p->error_origins;
     return out;
   }
-  NamedPorts named;
-  if (!ingress) {
-    named = egress_ports(world.inventory);
-  } else if (pod != nullptr) {
-    named = ingress_ports(world.inventory.pods[pod->pod]);
-  }
-  return verdict(direction, policy, peer, named, host_subject);
+  return verdict(direction, policy, j->peer, j->named, j->host);
 }
 
 // §16.22: the first direction that denies or fails decides; then the proxies.
@@ -513,6 +535,52 @@ L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction)
   const auto& half = direction == Direction::Ingress ? verdict.ingress : verdict.egress;
   if (half && half->l7) return *half->l7;
   return {};
+}
+
+std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direction direction) {
+  Assumptions assume;
+  const auto j = Judge{world, flow, assume}.judged(direction);
+  std::vector<Origin> out;
+  for (const Rule* rule : j ? j->rules : std::vector<const Rule*>{}) {
+    const bool ingress = direction == Direction::Ingress;
+    const bool has = ingress ? rule->has_ingress : rule->has_egress;
+    const bool deny = ingress ? rule->default_deny_ingress : rule->default_deny_egress;
+    if (has && (deny || !world.settings.non_default_deny)) out.push_back(rule->origin);
+  }
+  return out;
+}
+
+ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction) {
+  Assumptions assume;
+  const Judge judge{world, flow, assume};
+  const auto j = judge.judged(direction);
+  ProxyRules out;
+  if (!j) return out;
+  std::set<std::string> rules;
+  for (const Filter& filter : judge.merge(*j, direction).filters) {
+    if (covers(filter, j->named, flow.protocol, flow.port) < 0) continue;
+    for (const SelectorPolicy& p : filter.policies) {
+      if (p.deny || !judge.selects(p.selector, j->peer)) continue;
+      out.everything =
+          out.everything || p.l7_match_all || (p.server_names.empty() && !p.has_l7_rules());
+      for (const HttpRule& r : p.l7.http) {
+        std::string text = fmt::format("{} {}", r.method.empty() ? "any method" : r.method,
+                                       r.path.empty() ? "any path" : r.path);
+        if (!r.host.empty()) text += " host " + r.host;
+        for (const HeaderMatch& h : r.headers) {
+          text += fmt::format(" header {}{}", h.name, h.value ? ": " + *h.value : "");
+        }
+        rules.insert(std::move(text));
+      }
+      for (const DnsRule& r : p.l7.dns) rules.insert(r.pattern);
+      for (const KafkaRule& r : p.l7.kafka) {
+        rules.insert(r.topic.empty() ? "any topic" : "topic " + r.topic);
+      }
+      for (const std::string& name : p.server_names) rules.insert("SNI " + name);
+    }
+  }
+  out.rules.assign(rules.begin(), rules.end());
+  return out;
 }
 
 }  // namespace policyc::ir

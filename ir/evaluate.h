@@ -23,4 +23,15 @@ FlowVerdict evaluate(const World& world, const Flow& flow);
 // `flow.l7` must be set.
 L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction);
 
+// Rules that put the judged side of the flow into default deny in this direction.
+std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direction direction);
+
+// The L7 rules that the proxy would apply to the flow in this direction: one text each ("GET /a.*",
+// "*.example.com"), sorted. `everything` is set where some allow without L7 rules voids them.
+struct ProxyRules {
+  std::vector<std::string> rules;
+  bool everything = false;
+};
+ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction);
+
 }  // namespace policyc::ir
