@@ -279,12 +279,21 @@ void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_
   if ((empty(ast.cidr) || empty(ast.cidr_set) || empty(ast.entities)) && !fqdns) return;
 
   if (ast.groups) {
-    unsupported(item.direction == ir::Direction::Ingress ? "fromGroups" : "toGroups");
+    // The operator turns groups into addresses that only the cloud knows.
+    const bool from = item.direction == ir::Direction::Ingress;
+    Requirement r = requirement("cidr", from ? "fromGroups" : "toGroups", Operator::Exists, {},
+                                ast.groups_range);
+    r.symbol = fmt::format("the addresses of {} at {}", r.key, sources_.place(ast.groups_range));
+    item.peers.push_back({PeerKind::Cidr, Selector{{std::move(r)}, ast.groups_range}, false,
+                          ast.groups_range, from ? "fromGroups" : "toGroups"});
     return;
   }
   if (filled(ast.nodes)) {
-    unsupported(item.direction == ir::Direction::Ingress ? "fromNodes" : "toNodes");
-    return;
+    for (const SelectorAst& s : *ast.nodes) {
+      Peer peer{PeerKind::Node, lower_selector(s, sources_, "", ""), false, s.range, ""};
+      peer.text = peer.selector.text();
+      item.peers.push_back(std::move(peer));
+    }
   }
   if (filled(ast.endpoints)) {
     for (const SelectorAst& s : *ast.endpoints) {
@@ -468,7 +477,6 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
     return (tls->secret_namespace ? tls->secret_namespace->text : "") + "/" + tls->secret_name.text;
   };
   out.tls = {secret(ast.terminating_tls), secret(ast.originating_tls)};
-  if (out.tls != ir::TlsContext{}) unsupported("TLS contexts");
   if (ast.listener) {
     ir::Listener l;
     l.kind = ast.listener->envoy_kind ? ast.listener->envoy_kind->text
@@ -477,8 +485,10 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
     l.config = ast.listener->envoy_name.text;
     l.name = ast.listener->name.text;
     l.priority = static_cast<int>(ast.listener->priority.value_or(0));
+    if (clusterwide_ && l.kind == "CiliumEnvoyConfig") {
+      unsupported("a listener of the namespaced kind CiliumEnvoyConfig in a clusterwide policy");
+    }
     out.listener = std::move(l);
-    unsupported("custom listeners");
   }
   item.ports.push_back(std::move(out));
 }

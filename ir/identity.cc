@@ -20,6 +20,14 @@ const Prefix* longest_cover(const std::set<Prefix>& prefixes, const Prefix& at) 
   return nullptr;
 }
 
+// fromNodes/toNodes see node labels only where the cluster puts them into identities (§2.4).
+void add_node_labels(const Node& node, const Settings& settings, std::vector<Label>& out) {
+  if (!settings.node_selector_labels) return;
+  for (const auto& [key, value] : node.labels) {
+    if (is_identity_label(key)) out.push_back({"node", key, value});
+  }
+}
+
 std::string lower_name(std::string_view name) {
   std::string out(name);
   std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) {
@@ -126,6 +134,7 @@ AddressBook::AddressBook(const Inventory& inventory, const Settings& settings,
   }
   std::vector<Label> host = {{"reserved", "host", ""}};
   if (node < inventory.nodes.size()) {
+    add_node_labels(inventory.nodes[node], settings, host);
     for (const IpAddress& ip : inventory.nodes[node].addresses) {
       if (api_server_.count(ip) != 0) host.push_back({"reserved", "kube-apiserver", ""});
       if (!settings.cidr_match_nodes) continue;
@@ -162,6 +171,7 @@ LabelSet AddressBook::outside_or_node(const IpAddress& ip, const Prefix& at) con
       if (std::find(addresses.begin(), addresses.end(), ip) == addresses.end()) continue;
       if (i == node_) return host_;
       out.push_back({"reserved", "remote-node", ""});
+      add_node_labels(inventory_.nodes[i], settings_, out);
       in_cluster = true;
     }
     if (api_server_.count(ip) != 0) out.push_back({"reserved", "kube-apiserver", ""});

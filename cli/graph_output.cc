@@ -1,0 +1,166 @@
+#include "cli/graph_output.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "ir/identity.h"
+
+namespace policyc::cli {
+namespace {
+
+bool named(const ir::GraphParty& party, const std::string& name) {
+  if (name.empty() || party.id == name) return true;
+  // "ns/name" and "name" of a workload "ns/Kind/name".
+  const std::size_t first = party.id.find('/');
+  const std::size_t last = party.id.rfind('/');
+  if (party.kind != "workload" || first == last) return false;
+  const std::string bare = party.id.substr(last + 1);
+  return bare == name || party.id.substr(0, first) + "/" + bare == name;
+}
+
+ir::Party party_of(const ir::GraphParty& p) {
+  if (p.pod != SIZE_MAX) return ir::PodParty{p.pod};
+  if (p.id == "host" || p.id == "remote-node") return ir::EntityParty{p.id};
+  return ir::AddressParty{p.address};
+}
+
+// The proxy's rules on one span of an edge, both directions together.
+std::vector<std::string> span_rules(const ir::World& world, const Graph& graph,
+                                    const GraphEdge& edge, const ir::PortSpan& span) {
+  ir::Flow flow;
+  flow.from = party_of(graph.parties[edge.src]);
+  flow.to = party_of(graph.parties[edge.dst]);
+  flow.protocol = span.protocol;
+  flow.port = span.from;
+  std::vector<std::string> out;
+  for (const ir::Direction d : {ir::Direction::Egress, ir::Direction::Ingress}) {
+    ir::ProxyRules rules = ir::proxy_rules(world, flow, d);
+    if (rules.everything) continue;
+    out.insert(out.end(), rules.rules.begin(), rules.rules.end());
+  }
+  return out;
+}
+
+}  // namespace
+
+Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter) {
+  Graph out;
+  out.parties = ir::graph_parties(world, resolved);
+  const ir::Connectivity connectivity(world, resolved);
+  for (const ir::GraphParty& p : out.parties) {
+    if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
+  }
+  for (std::size_t a = 0; a < out.parties.size(); ++a) {
+    for (std::size_t b = 0; b < out.parties.size(); ++b) {
+      const ir::GraphParty& src = out.parties[a];
+      const ir::GraphParty& dst = out.parties[b];
+      if (a == b || (src.kind != "workload" && dst.kind != "workload")) continue;
+      if (!src.unknown.empty() || !dst.unknown.empty()) continue;
+      if (!named(src, filter.from) || !named(dst, filter.to)) continue;
+      if (!named(src, filter.focus) && !named(dst, filter.focus)) continue;
+      GraphEdge edge{a, b, connectivity.between(src, dst)};
+      if (!edge.connection.none()) out.edges.push_back(std::move(edge));
+    }
+  }
+  return out;
+}
+
+std::string graph_json(const ir::World& world, const Graph& graph) {
+  using nlohmann::ordered_json;
+  ordered_json out;
+  out["version"] = 1;
+  out["nodes"] = ordered_json::array();
+  for (const ir::GraphParty& p : graph.parties) {
+    ordered_json labels = ordered_json::object();
+    for (const ir::Label& l : p.labels.labels()) {
+      labels[l.source == "k8s" ? l.key : l.source + ":" + l.key] = l.value;
+    }
+    ordered_json node = {{"id", p.id}, {"kind", p.kind}, {"labels", std::move(labels)}};
+    if (!p.unknown.empty()) node["unknown"] = p.unknown;
+    out["nodes"].push_back(std::move(node));
+  }
+  out["edges"] = ordered_json::array();
+  for (const GraphEdge& e : graph.edges) {
+    ordered_json ports = ordered_json::array();
+    ordered_json l7 = ordered_json::array();
+    for (const ir::PortSpan& s : e.connection.spans) {
+      ordered_json port = {
+          {"proto", ir::protocol_name(s.protocol)}, {"from", s.from}, {"to", s.to}};
+      ports.push_back(port);
+      if (s.parser.empty()) continue;
+      port["parser"] = s.parser;
+      port["rules"] = span_rules(world, graph, e, s);
+      l7.push_back(std::move(port));
+    }
+    out["edges"].push_back({{"src", graph.parties[e.src].id},
+                            {"dst", graph.parties[e.dst].id},
+                            {"ports", std::move(ports)},
+                            {"all", e.connection.all},
+                            {"l7", std::move(l7)}});
+  }
+  return out.dump(1) + "\n";
+}
+
+std::string graph_csv(const ir::World& world, const Graph& graph) {
+  std::string out = "src,dst,proto,from,to,l7\n";
+  for (const GraphEdge& e : graph.edges) {
+    for (const ir::PortSpan& s : e.connection.spans) {
+      std::string l7;
+      if (!s.parser.empty()) {
+        l7 = fmt::format("{}: {}", s.parser, fmt::join(span_rules(world, graph, e, s), "; "));
+        std::string doubled;
+        for (const char c : l7) doubled += c == '"' ? "\"\"" : std::string(1, c);
+        l7 = "\"" + doubled + "\"";
+      }
+      fmt::format_to(std::back_inserter(out), "{},{},{},{},{},{}\n", graph.parties[e.src].id,
+                     graph.parties[e.dst].id, ir::protocol_name(s.protocol), s.from, s.to, l7);
+    }
+  }
+  return out;
+}
+
+std::string graph_dot(const Graph& graph) {
+  std::string out =
+      "digraph policy {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n";
+  auto to = std::back_inserter(out);
+  for (const ir::GraphParty& p : graph.parties) {
+    fmt::format_to(to, "  \"{}\"{};\n", p.id, p.kind == "workload" ? "" : " [shape=ellipse]");
+  }
+  for (const GraphEdge& e : graph.edges) {
+    fmt::format_to(to, "  \"{}\" -> \"{}\" [label=\"{}\"];\n", graph.parties[e.src].id,
+                   graph.parties[e.dst].id, ir::connection_text(e.connection));
+  }
+  return out + "}\n";
+}
+
+std::string graph_text(const Graph& graph) {
+  using Row = std::map<std::size_t, std::string>;
+  std::vector<Row> in_rows(graph.parties.size());
+  for (const GraphEdge& e : graph.edges) {
+    in_rows[e.dst][e.src] = ir::connection_text(e.connection);
+  }
+  std::string out;
+  auto to = std::back_inserter(out);
+  for (std::size_t b = 0; b < graph.parties.size(); ++b) {
+    if (graph.parties[b].kind != "workload" && in_rows[b].empty()) continue;
+    fmt::format_to(to, "{}\n", graph.parties[b].id);
+    if (!graph.parties[b].unknown.empty()) {
+      fmt::format_to(to, "  not known: {}\n", graph.parties[b].unknown);
+      continue;
+    }
+    if (in_rows[b].empty()) out += "  reached by nobody\n";
+    std::map<std::string, std::vector<std::string>> by_text;
+    for (const auto& [a, text] : in_rows[b]) by_text[text].push_back(graph.parties[a].id);
+    for (const auto& [text, sources] : by_text) {
+      fmt::format_to(to, "  {:<28} from {}\n", text, fmt::join(sources, ", "));
+    }
+  }
+  return out;
+}
+
+}  // namespace policyc::cli
