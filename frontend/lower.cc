@@ -98,6 +98,17 @@ Requirement namespace_exists() {
   return requirement("k8s", std::string(ir::kNamespaceKey), Operator::Exists, {}, {});
 }
 
+void confine_to_cluster(Selector& selector, const ir::Settings& settings) {
+  if (!settings.default_local_cluster && !settings.release().local_cluster_default) return;
+  for (const Requirement& r : selector.requirements) {
+    if (r.key == ir::kClusterKey || r.source == "reserved") return;
+  }
+  // The wildcard of a NetworkPolicy stays the wildcard.
+  if (selector.wildcard()) return;
+  selector.requirements.push_back(requirement("k8s", std::string(ir::kClusterKey), Operator::In,
+                                              {settings.cluster_name}, selector.range));
+}
+
 Selector reserved_selector(const std::string& name, SourceRange range) {
   return Selector{{requirement("reserved", name, Operator::Exists, {}, range)}, range};
 }
@@ -186,7 +197,15 @@ Selector CiliumLowering::peer_selector(const SelectorAst& ast, bool reserved_exi
     return std::any_of(s.requirements.begin(), s.requirements.end(), test);
   };
   if (reserved_exit && any([](const Requirement& r) { return r.source == "reserved"; })) return s;
-  if (any(is_namespace_key)) return s;
+  if (any(is_namespace_key)) {
+    const bool negative = !any([](const Requirement& r) {
+      return is_namespace_key(r) && (r.op == Operator::In || r.op == Operator::Exists);
+    });
+    if (negative && settings_.release().positive_namespace) {
+      s.requirements.push_back(namespace_exists());
+    }
+    return s;
+  }
   if (clusterwide_) {
     if (!init_subject_) s.requirements.push_back(namespace_exists());
     return s;
@@ -298,6 +317,7 @@ void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_
   if (filled(ast.endpoints)) {
     for (const SelectorAst& s : *ast.endpoints) {
       Peer peer{PeerKind::Endpoint, peer_selector(s, true), true, s.range, ""};
+      confine_to_cluster(peer.selector, settings_);
       peer.text = peer.selector.text();
       item.peers.push_back(std::move(peer));
     }
@@ -465,7 +485,7 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
   for (const PortAst& p : ast.ports.value_or(std::vector<PortAst>{})) {
     for (ir::Port& port : lower_cilium_port(p, sources_)) out.ports.push_back(std::move(port));
   }
-  if (ast.rules) out.l7 = lower_l7(*ast.rules, sources_);
+  if (ast.rules) out.l7 = lower_l7(*ast.rules, settings_.release(), sources_);
   if (ast.server_names) {
     for (const Text& name : *ast.server_names) {
       if (name.unknown) unsupported("a placeholder in serverNames");
@@ -648,7 +668,7 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
   return out;
 }
 
-ir::L7Rules lower_l7(const L7RulesAst& ast, const SourceMap& sources) {
+ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const SourceMap& sources) {
   ir::L7Rules out;
   const auto text = [](const std::optional<Text>& t) { return t ? t->text : std::string(); };
   const auto filled = [](const auto& list) { return list && !list->empty(); };
@@ -699,7 +719,8 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const SourceMap& sources) {
     out.parser = ir::Parser::Dns;
     for (const FqdnAst& f : *ast.dns) {
       for (const auto* t : {&f.match_name, &f.match_pattern}) {
-        if (*t) out.dns.push_back({(*t)->text, symbol_of(**t, sources), f.range});
+        if (!*t) continue;
+        out.dns.push_back({ir::dns_pattern(release, (*t)->text), symbol_of(**t, sources), f.range});
       }
     }
   } else if (ast.l7proto && !ast.l7proto->empty()) {

@@ -18,7 +18,7 @@ std::vector<ir::Port> netpol_ports(const PortAst& ast, const SourceMap& sources)
 
 // The selector of one peer, or nullopt for an empty peer `{}`.
 std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::string& ns,
-                                          const SourceMap& sources) {
+                                          const ir::Settings& settings, const SourceMap& sources) {
   if (!ast.pod_selector && !ast.namespace_selector) return std::nullopt;
   ir::Selector out;
   out.range = ast.range;
@@ -27,7 +27,14 @@ std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::s
                          std::string(ir::kNamespaceLabelsPrefix));
     out.range = ast.range;
     // Only the empty selector is confined to pods; others match whoever lacks the label (§15.3).
-    if (out.requirements.empty()) out.requirements.push_back(ir::Requirement(namespace_exists()));
+    const bool positive =
+        std::any_of(out.requirements.begin(), out.requirements.end(), [](const ir::Requirement& r) {
+          return r.op == ir::Operator::In || r.op == ir::Operator::Exists;
+        });
+    const bool confine = settings.release().positive_namespace || settings.kubernetes_semantics;
+    if (out.requirements.empty() || (!positive && confine)) {
+      out.requirements.push_back(namespace_exists());
+    }
   }
   if (ast.pod_selector) {
     const ir::Selector pods = lower_selector(*ast.pod_selector, sources, "k8s", "");
@@ -35,6 +42,7 @@ std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::s
                             pods.requirements.end());
   }
   if (!ast.namespace_selector) out.requirements.push_back(namespace_requirement(ns));
+  confine_to_cluster(out, settings);
   return out;
 }
 
@@ -108,7 +116,7 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
             peer.selector.requirements.push_back(std::move(r));
           }
           item.peers.push_back(std::move(peer));
-        } else if (auto selector = peer_selector(peer_ast, policy.ns, sources)) {
+        } else if (auto selector = peer_selector(peer_ast, policy.ns, settings, sources)) {
           peer.takes_requires = true;
           peer.text = selector->text();
           peer.selector = std::move(*selector);

@@ -19,6 +19,8 @@ ir::Selector lower_selector(const SelectorAst& ast, const SourceMap& sources,
                             const std::string& forced_source, const std::string& key_prefix);
 ir::Requirement namespace_requirement(const std::string& ns);
 ir::Requirement namespace_exists();
+// policy-default-local-cluster: peers are of this cluster unless they name one (§3.3).
+void confine_to_cluster(ir::Selector& selector, const ir::Settings& settings);
 ir::Selector reserved_selector(const std::string& name, SourceRange range);
 // `0.0.0.0/0` and `::/0` are the world labels (§4.4).
 ir::Selector cidr_selector(const ir::Prefix& prefix, const ir::Settings& settings,
@@ -32,7 +34,7 @@ std::optional<std::uint32_t> parse_port_number(const std::string& text);
 bool is_port_name(const std::string& text);
 // One entry for each concrete protocol: ANY is TCP, UDP and SCTP.
 std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sources);
-ir::L7Rules lower_l7(const L7RulesAst& ast, const SourceMap& sources);
+ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const SourceMap& sources);
 ir::HeaderMatch lower_header(const std::string& text);
 
 // NetworkPolicy as Cilium's agent translates it (§9.1).

@@ -88,7 +88,8 @@ struct Judge {
 bool Judge::requirement(const Requirement& r, const Side& side) const {
   if (!r.symbol.empty()) return assume.holds(r.symbol);
   if (side.dns_name && r.source == "fqdn") {
-    return dns_pattern_matches(r.key, *side.dns_name) == (r.op == Operator::Exists);
+    return dns_pattern_matches(dns_pattern(world.settings.release(), r.key), *side.dns_name) ==
+           (r.op == Operator::Exists);
   }
   if (side.unresolved_address != nullptr && r.source == "fqdn") {
     return assume.holds("fqdn:" + r.key) == (r.op == Operator::Exists);

@@ -122,7 +122,7 @@ AddressBook::AddressBook(const Inventory& inventory, const Settings& settings,
   if (inventory.fqdn) {
     for (const std::string& text : active_fqdns(inventory, settings, policies, node)) {
       for (const auto& [name, addresses] : *inventory.fqdn) {
-        if (!dns_pattern_matches(text, name)) continue;
+        if (!dns_pattern_matches(dns_pattern(settings.release(), text), name)) continue;
         for (const IpAddress& ip : addresses) fqdn_.push_back({ip, text});
       }
     }
@@ -253,8 +253,16 @@ std::vector<std::string> active_fqdns(const Inventory& inventory, const Settings
 
 bool dns_pattern_matches(std::string_view pattern, std::string_view name) {
   if (pattern == "*") return true;
-  const std::string p = lower_name(pattern);
+  std::string p = lower_name(pattern);
   const std::string n = lower_name(name);
+  if (p.rfind("**.", 0) == 0) {
+    // One or more whole labels, then the rest.
+    p.erase(0, 3);
+    for (std::size_t dot = n.find('.'); dot != std::string::npos; dot = n.find('.', dot + 1)) {
+      if (dot > 0 && dns_pattern_matches(p, std::string_view(n).substr(dot + 1))) return true;
+    }
+    return false;
+  }
   // Greedy matching with one point to come back to: the last star and where it stood.
   auto in_label = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';

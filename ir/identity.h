@@ -89,7 +89,8 @@ class AddressBook {
 std::vector<std::string> active_fqdns(const Inventory& inventory, const Settings& settings,
                                       const PolicySet& policies, std::size_t node);
 
-// Cilium's name patterns (§8): `*` alone is any name, else each `*` stays within one label.
+// Cilium's name patterns (§8), as ir::dns_pattern gives them: `*` alone is any name, a leading
+// `**.` is one or more labels, else each `*` stays within one label.
 bool dns_pattern_matches(std::string_view pattern, std::string_view name);
 
 }  // namespace policyc::ir

@@ -8,6 +8,11 @@ std::string Pod::full_name() const {
   return kind == "Pod" ? ns + "/" + name : ns + "/" + kind + "/" + name;
 }
 
+const Profile& Settings::release() const {
+  const Profile* found = find_profile(profile);
+  return found != nullptr ? *found : *find_profile("cilium-1.18");
+}
+
 const Namespace* Inventory::find_namespace(const std::string& name) const {
   auto it = std::find_if(namespaces.begin(), namespaces.end(),
                          [&](const Namespace& n) { return n.name == name; });

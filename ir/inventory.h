@@ -10,6 +10,7 @@
 #include "ir/base/source.h"
 #include "ir/ip.h"
 #include "ir/l4.h"
+#include "ir/profile.h"
 
 namespace policyc::ir {
 
@@ -135,6 +136,7 @@ struct Settings {
   bool assume_admitted = false;
 
   bool dual_stack() const { return ipv4 && ipv6; }
+  const Profile& release() const;  // the row of `profile`; 1.18 where the name is unknown
 };
 
 }  // namespace policyc::ir
