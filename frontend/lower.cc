@@ -114,7 +114,7 @@ Selector reserved_selector(const std::string& name, SourceRange range) {
 }
 
 Selector cidr_selector(const ir::Prefix& prefix, const ir::Settings& settings, SourceRange range) {
-  if (prefix.length == 0) {
+  if (prefix.length == 0 && !settings.kubernetes_semantics) {
     const bool v4 = prefix.address.family == ir::Family::V4;
     const char* world = settings.dual_stack() ? (v4 ? "world-ipv4" : "world-ipv6") : "world";
     return reserved_selector(world, range);
@@ -767,6 +767,8 @@ ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings, Diagnost
     policy.set = p.set;
     out.policies.push_back(std::move(policy));
     if (!p.ast.accepted) continue;
+    // Another network plugin knows nothing of Cilium's kinds.
+    if (settings.kubernetes_semantics && p.ast.kind != PolicyKind::NetworkPolicy) continue;
     switch (p.ast.kind) {
       case PolicyKind::CiliumNetworkPolicy:
       case PolicyKind::CiliumClusterwideNetworkPolicy:

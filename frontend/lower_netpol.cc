@@ -127,21 +127,29 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
         rule.items.push_back(std::move(item));
       }
     }
-    return rules && !rules->empty();
   };
-  const bool ingress_items = direction_items(spec.ingress, Direction::Ingress);
-  const bool egress_items = direction_items(spec.egress, Direction::Egress);
-
-  // policyTypes adds isolation; it never takes rules away (§15.9).
   const auto listed = [&](const char* type) {
-    return spec.policy_types && std::any_of(spec.policy_types->begin(), spec.policy_types->end(),
-                                            [&](const Text& t) { return t.text == type; });
+    return spec.policy_types &&
+           std::any_of(spec.policy_types->begin(), spec.policy_types->end(),
+                       [&](const Text& t) { return t.text == type; });
   };
   const bool typed = spec.policy_types && !spec.policy_types->empty();
-  const bool wants_egress = typed ? listed("Egress") : egress_items;
-  const bool wants_ingress = typed ? listed("Ingress") || !wants_egress : true;
-  rule.has_ingress = ingress_items || wants_ingress;
-  rule.has_egress = egress_items || wants_egress;
+  const auto some = [](const OptList<NetpolRuleAst>& list) { return list && !list->empty(); };
+  const bool wants_egress = typed ? listed("Egress") : some(spec.egress);
+  if (settings.kubernetes_semantics) {
+    // policyTypes as written: a direction that is not listed is not touched.
+    rule.has_ingress = typed ? listed("Ingress") : true;
+    rule.has_egress = wants_egress;
+    if (rule.has_ingress) direction_items(spec.ingress, Direction::Ingress);
+    if (rule.has_egress) direction_items(spec.egress, Direction::Egress);
+  } else {
+    // For the agent policyTypes adds isolation and never takes rules away (§15.9).
+    direction_items(spec.ingress, Direction::Ingress);
+    direction_items(spec.egress, Direction::Egress);
+    const bool wants_ingress = typed ? listed("Ingress") || !wants_egress : true;
+    rule.has_ingress = some(spec.ingress) || wants_ingress;
+    rule.has_egress = some(spec.egress) || wants_egress;
+  }
   out.rules.push_back(std::move(rule));
 }
 

@@ -46,6 +46,8 @@ struct Assumptions {
 // One side of a flow as the other side sees it.
 struct Side {
   LabelSet labels;
+  std::vector<IpAddress> addresses;  // as far as known; read by --semantics kubernetes
+  bool in_cluster = false;           // a pod or node of the inventory
   bool host = false;        // the local host's identity
   bool bare_world = false;  // reserved world-ipv4/-ipv6 without any further label (§16.13)
   std::string open;         // name of a hypothetical pod: labels it does not name are symbols
@@ -97,6 +99,15 @@ bool Judge::requirement(const Requirement& r, const Side& side) const {
   if (side.dns_name && r.cidr) {
     const bool inside = assume.holds(fmt::format("addresses of {} in {}", *side.dns_name, r.key));
     return inside == (r.op == Operator::Exists);
+  }
+  if (r.cidr && world.settings.kubernetes_semantics) {
+    // The API leaves ipBlock against addresses inside the cluster to the plugin.
+    const bool inside = std::any_of(side.addresses.begin(), side.addresses.end(),
+                                    [&](const IpAddress& ip) { return r.cidr->contains(ip); });
+    const bool holds = inside && (!side.in_cluster ||
+                                  assume.holds(fmt::format(
+                                      "whether ipBlock {} covers addresses inside the cluster", r.key)));
+    return holds == (r.op == Operator::Exists);
   }
   const bool could_carry = r.source == "k8s" || r.source == "any";
   if (!side.open.empty() && could_carry && is_identity_label(r.key) &&
@@ -155,6 +166,8 @@ Side Judge::side(const Party& party, std::size_t view_node) const {
   };
   if (const auto* pod = std::get_if<PodParty>(&party)) {
     const Pod& p = world.inventory.pods[pod->pod];
+    out.addresses = p.ips;
+    out.in_cluster = true;
     if (p.host_network && !p.ips.empty()) {
       from_address(p.ips.front());
     } else {
@@ -162,15 +175,19 @@ Side Judge::side(const Party& party, std::size_t view_node) const {
     }
   } else if (const auto* address = std::get_if<AddressParty>(&party)) {
     from_address(address->ip);
+    out.addresses = {address->ip};
     const bool outside = out.labels.has("reserved", "world") ||
                          out.labels.has("reserved", "world-ipv4") ||
                          out.labels.has("reserved", "world-ipv6");
+    out.in_cluster = !outside;
     if (outside && !world.inventory.fqdn) out.unresolved_address = address;
   } else if (const auto* entity = std::get_if<EntityParty>(&party)) {
     out.host = entity->entity == "host";
     out.labels = out.host ? book.host() : entity_identity(entity->entity);
   } else if (const auto* node = std::get_if<NodeParty>(&party)) {
     const auto& addresses = world.inventory.nodes[node->node].addresses;
+    out.addresses = addresses;
+    out.in_cluster = true;
     if (node->node == view_node || addresses.empty()) {
       out.labels = book.host();
       out.host = true;
@@ -240,6 +257,13 @@ DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& polic
   }
   const Decision decision = decide(allows);
   const Atom* best = decision.best;
+  const bool ported = flow.protocol == kProtoTcp || flow.protocol == kProtoUdp ||
+                      flow.protocol == kProtoSctp;
+  if (best == nullptr && world.settings.kubernetes_semantics && !ported &&
+      !assume.holds("whether NetworkPolicy covers protocols other than TCP, UDP and SCTP")) {
+    out.reason = Reason::NoPolicy;
+    return out;
+  }
   if (best == nullptr) {
     out.verdict = VerdictKind::Deny;
     out.reason = Reason::DefaultDeny;
