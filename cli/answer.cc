@@ -140,6 +140,12 @@ void add_isolation(std::vector<std::string>& out, const ir::World& world, const 
     if (rules.empty()) return;
     out.push_back(fmt::format("  {} is isolated by", ir::direction_name(direction)));
     add_origins(out, world, sources, rules, "    ");
+    constexpr std::size_t kMost = 3;
+    const auto misses = ir::near_misses(world, flow, direction);
+    for (std::size_t i = 0; i < std::min(misses.size(), kMost); ++i) {
+      out.push_back(fmt::format("  nearest miss, but for {}", misses[i].condition));
+      out.push_back("    " + origin_text(world, sources, misses[i].origin));
+    }
   };
   look(verdict.egress, ir::Direction::Egress);
   look(verdict.ingress, ir::Direction::Ingress);

@@ -10,6 +10,7 @@
 #include "ir/filters.h"
 #include "ir/identity.h"
 #include "ir/l7_match.h"
+#include "ir/print.h"
 
 // One flow at a time, nothing kept between flows, every step a sentence of the specification:
 //
@@ -48,7 +49,7 @@ struct Side {
   LabelSet labels;
   std::vector<IpAddress> addresses;  // as far as known; read by --semantics kubernetes
   bool in_cluster = false;           // a pod or node of the inventory
-  bool host = false;        // the local host's identity
+  bool host = false;                 // the local host's identity
   bool bare_world = false;  // reserved world-ipv4/-ipv6 without any further label (§16.13)
   std::string open;         // name of a hypothetical pod: labels it does not name are symbols
   std::optional<std::string> dns_name;               // a name outside the cluster, not an address
@@ -104,9 +105,10 @@ bool Judge::requirement(const Requirement& r, const Side& side) const {
     // The API leaves ipBlock against addresses inside the cluster to the plugin.
     const bool inside = std::any_of(side.addresses.begin(), side.addresses.end(),
                                     [&](const IpAddress& ip) { return r.cidr->contains(ip); });
-    const bool holds = inside && (!side.in_cluster ||
-                                  assume.holds(fmt::format(
-                                      "whether ipBlock {} covers addresses inside the cluster", r.key)));
+    const bool holds =
+        inside &&
+        (!side.in_cluster || assume.holds(fmt::format(
+                                 "whether ipBlock {} covers addresses inside the cluster", r.key)));
     return holds == (r.op == Operator::Exists);
   }
   const bool could_carry = r.source == "k8s" || r.source == "any";
@@ -257,8 +259,8 @@ DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& polic
   }
   const Decision decision = decide(allows);
   const Atom* best = decision.best;
-  const bool ported = flow.protocol == kProtoTcp || flow.protocol == kProtoUdp ||
-                      flow.protocol == kProtoSctp;
+  const bool ported =
+      flow.protocol == kProtoTcp || flow.protocol == kProtoUdp || flow.protocol == kProtoSctp;
   if (best == nullptr && world.settings.kubernetes_semantics && !ported &&
       !assume.holds("whether NetworkPolicy covers protocols other than TCP, UDP and SCTP")) {
     out.reason = Reason::NoPolicy;
@@ -605,6 +607,77 @@ ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction
     }
   }
   out.rules.assign(rules.begin(), rules.end());
+  return out;
+}
+
+namespace {
+
+bool item_covers_port(const RuleItem& item, const NamedPorts& named, const Flow& flow) {
+  if (item.all_l4) return true;
+  for (const PortRule& rule : item.ports) {
+    for (const Port& port : rule.ports) {
+      Filter filter;
+      filter.port = port;
+      if (covers(filter, named, flow.protocol, flow.port) >= 0) return true;
+    }
+  }
+  return false;
+}
+
+std::string item_ports(const RuleItem& item) {
+  std::set<std::string> ports;
+  for (const PortRule& rule : item.ports) {
+    for (const Port& port : rule.ports) ports.insert(port_text(port));
+  }
+  std::string out;
+  for (const std::string& p : ports) out += (out.empty() ? "" : ", ") + p;
+  return out.empty() ? "no port" : out;
+}
+
+}  // namespace
+
+std::vector<NearMiss> near_misses(const World& world, const Flow& flow, Direction direction) {
+  Assumptions assume;
+  const Judge judge{world, flow, assume};
+  const auto j = judge.judged(direction);
+  std::vector<NearMiss> out;
+  if (!j) return out;
+  for (const Rule* rule : j->rules) {
+    for (const RuleItem& item : rule->items) {
+      if (item.deny) continue;
+      const bool port = item_covers_port(item, j->named, flow);
+      // The closest peer: the one with the fewest requirements that fail.
+      std::size_t failing = item.any_peer ? 0 : SIZE_MAX;
+      const Requirement* missed = nullptr;
+      for (const Peer& peer : item.peers) {
+        std::size_t count = 0;
+        const Requirement* last = nullptr;
+        for (const Requirement& r : peer.selector.requirements) {
+          if (judge.requirement(r, j->peer)) continue;
+          ++count;
+          last = &r;
+        }
+        if (count < failing) {
+          failing = count;
+          missed = last;
+        }
+      }
+      if (item.direction != direction) {
+        if (port && failing == 0) {
+          out.push_back({item.origin, fmt::format("the direction: it is an {} rule",
+                                                  direction_name(item.direction))});
+        }
+      } else if (failing == 0 && !port) {
+        out.push_back({item.origin, "the port: it allows " + item_ports(item)});
+      } else if (failing == 1 && port && missed->source != "reserved" && !missed->cidr &&
+                 missed->source != "fqdn") {
+        const std::string* have = j->peer.labels.find(missed->source, missed->key);
+        out.push_back({item.origin,
+                       fmt::format("the peer's label `{}`: it has {}", missed->str(),
+                                   have == nullptr ? "no such label" : missed->key + "=" + *have)});
+      }
+    }
+  }
   return out;
 }
 

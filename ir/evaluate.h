@@ -26,6 +26,16 @@ L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction)
 // Rules that put the judged side of the flow into default deny in this direction.
 std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direction direction);
 
+// An allow item that would let the flow pass but for one condition.
+struct NearMiss {
+  Origin origin;
+  std::string
+      condition;  // "the port: it allows TCP/443", "the peer's label `app=web`: it has app=db"
+};
+// For a flow that default deny drops in this direction: items with a single unmet condition, which
+// is the port, one requirement on one label, or the direction.
+std::vector<NearMiss> near_misses(const World& world, const Flow& flow, Direction direction);
+
 // The L7 rules that the proxy would apply to the flow in this direction: one text each ("GET /a.*",
 // "*.example.com"), sorted. `everything` is set where some allow without L7 rules voids them.
 struct ProxyRules {
