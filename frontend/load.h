@@ -2,7 +2,8 @@
 // inventory, settles namespaces and deployment sets.
 #pragma once
 
-#include <map>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,8 +58,10 @@ struct Loaded {
   std::size_t defaulted_namespaces = 0;
 };
 
-// `base` holds the settings from flags; cilium-config and config.json override only what they name.
-// Never fails as a whole: what cannot be read is a diagnostic.
+// `base` holds the settings so far (defaults, .policyc.yaml); cilium-config and config.json
+// override only what they name, and options.pin_settings overrides those. `settings` of the result
+// is set when a file of the input said something, and always for a world (which implies
+// assume_admitted). Never fails as a whole: what cannot be read is a diagnostic.
 Loaded load(const LoadOptions& options, const ir::Settings& base, DiagnosticSink& sink);
 
 }  // namespace policyc::frontend
