@@ -235,14 +235,16 @@ const std::string& DeploymentMap::settle_namespace(std::size_t unit, int depth) 
   Unit& u = units_[unit];
   if (u.settled || depth > 200) return u.inherited;
   u.settled = true;
-  if (!u.ns.empty()) return u.inherited = u.ns;
+  u.inherited = u.ns;
+  if (!u.ns.empty()) return u.inherited;
   std::string agreed;
   for (std::size_t parent : u.parents) {
     const std::string ns = settle_namespace(parent, depth + 1);
     if (ns.empty() || (!agreed.empty() && agreed != ns)) return u.inherited;
     agreed = ns;
   }
-  return units_[unit].inherited = agreed;
+  u.inherited = agreed;
+  return u.inherited;
 }
 
 DeploymentMap::NamespaceAnswer DeploymentMap::namespace_for(const std::string& file) const {

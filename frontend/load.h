@@ -28,6 +28,14 @@ struct LoadOptions {
   std::string allocations_file;  // --allocations
   unsigned jobs = 0;             // 0 = number of cores
   std::string stdin_text;        // content for "-", read by the caller
+  // Applied after every file that holds settings: what the user said by flags.
+  std::function<void(ir::Settings&)> pin_settings;
+};
+
+// Where the time went.
+struct Timing {
+  std::string phase;
+  double seconds = 0;
 };
 
 struct SkippedObject {
@@ -55,7 +63,11 @@ struct Loaded {
   std::vector<std::unique_ptr<YamlStream>> streams;  // keeps the trees alive
   std::size_t files = 0, documents = 0;
   std::size_t unreadable_files = 0;  // did not parse, or could not be opened
+  std::size_t unopened = 0;          // of these: PATHs and files that could not be opened at all
+  std::size_t bad_settings = 0;      // files with settings that could not be used
   std::size_t defaulted_namespaces = 0;
+  std::vector<Timing> timings;
+  std::deque<YamlNode> made_nodes;  // items of typed lists, completed with kind and apiVersion
 };
 
 // `base` holds the settings so far (defaults, .policyc.yaml); cilium-config and config.json
