@@ -53,43 +53,47 @@ std::string http_rule_text(const HttpRule& rule) {
 
 std::string print(const PolicySet& policies, const SourceMap& sources) {
   std::string out;
+  for (std::size_t i = 0; i < policies.policies.size(); ++i) out += print(policies, i, sources);
+  return out;
+}
+
+std::string print(const PolicySet& policies, std::size_t i, const SourceMap& sources) {
+  std::string out;
   auto to = std::back_inserter(out);
-  for (std::size_t i = 0; i < policies.policies.size(); ++i) {
-    const Policy& policy = policies.policies[i];
-    fmt::format_to(to, "policy {} at {}", policy.ref.str(), sources.place(policy.range));
-    if (!policy.accepted) {
-      fmt::format_to(to, " refused by {}: {}", layer_name(policy.layer), policy.error);
-    }
-    out += '\n';
-    for (const Rule& rule : policies.rules) {
-      if (rule.policy != i) continue;
-      fmt::format_to(to, "  rule {} selects {} {}\n", rule.origin.path,
-                     rule.host_subject ? "nodes" : "pods", selector_text(rule.subject));
-      if (!rule.symbol.empty()) fmt::format_to(to, "    if {}\n", rule.symbol);
-      const auto isolates = [&](bool has, bool deny, const char* direction) {
-        if (!has) return;
-        fmt::format_to(to, "    {}: {}\n", direction,
-                       deny ? "default deny" : "no default deny of its own");
-      };
-      isolates(rule.has_ingress, rule.default_deny_ingress, "ingress");
-      isolates(rule.has_egress, rule.default_deny_egress, "egress");
-      for (const RuleItem& item : rule.items) {
-        fmt::format_to(to, "    {} {} at {}\n", item.deny ? "deny" : "allow", item.origin.path,
-                       sources.place(item.origin.range));
-        if (item.auth) fmt::format_to(to, "      authentication {}\n", auth_name(*item.auth));
-        if (item.any_peer) out += "      peer everybody\n";
-        if (!item.any_peer && item.peers.empty()) out += "      peer nobody\n";
-        for (const Peer& peer : item.peers) {
-          fmt::format_to(to, "      peer {}\n", selector_text(peer.selector));
-        }
-        for (const Requirement& r : item.requires_)
-          fmt::format_to(to, "      requires {}\n", r.str());
-        if (item.all_l4) out += "      port any protocol\n";
-        for (const PortRule& pr : item.ports) {
-          if (pr.ports.empty()) out += "      port none\n";
-          for (const Port& port : pr.ports) fmt::format_to(to, "      port {}\n", port_text(port));
-          print_l7(out, pr);
-        }
+  const Policy& policy = policies.policies[i];
+  fmt::format_to(to, "policy {} at {}", policy.ref.str(), sources.place(policy.range));
+  if (!policy.accepted) {
+    fmt::format_to(to, " refused by {}: {}", layer_name(policy.layer), policy.error);
+  }
+  out += '\n';
+  for (const Rule& rule : policies.rules) {
+    if (rule.policy != i) continue;
+    fmt::format_to(to, "  rule {} selects {} {}\n", rule.origin.path,
+                   rule.host_subject ? "nodes" : "pods", selector_text(rule.subject));
+    if (!rule.symbol.empty()) fmt::format_to(to, "    if {}\n", rule.symbol);
+    const auto isolates = [&](bool has, bool deny, const char* direction) {
+      if (!has) return;
+      fmt::format_to(to, "    {}: {}\n", direction,
+                     deny ? "default deny" : "no default deny of its own");
+    };
+    isolates(rule.has_ingress, rule.default_deny_ingress, "ingress");
+    isolates(rule.has_egress, rule.default_deny_egress, "egress");
+    for (const RuleItem& item : rule.items) {
+      fmt::format_to(to, "    {} {} at {}\n", item.deny ? "deny" : "allow", item.origin.path,
+                     sources.place(item.origin.range));
+      if (item.auth) fmt::format_to(to, "      authentication {}\n", auth_name(*item.auth));
+      if (item.any_peer) out += "      peer everybody\n";
+      if (!item.any_peer && item.peers.empty()) out += "      peer nobody\n";
+      for (const Peer& peer : item.peers) {
+        fmt::format_to(to, "      peer {}\n", selector_text(peer.selector));
+      }
+      for (const Requirement& r : item.requires_)
+        fmt::format_to(to, "      requires {}\n", r.str());
+      if (item.all_l4) out += "      port any protocol\n";
+      for (const PortRule& pr : item.ports) {
+        if (pr.ports.empty()) out += "      port none\n";
+        for (const Port& port : pr.ports) fmt::format_to(to, "      port {}\n", port_text(port));
+        print_l7(out, pr);
       }
     }
   }
