@@ -424,6 +424,7 @@ std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
                          out.depends_on.end());
     out.verdict = VerdictKind::Depends;
     out.reason = Reason::None;
+    out.unsupported = true;
     return out;
   }
   const EndpointPolicy policy = merge(*j, direction);

@@ -123,6 +123,7 @@ struct DirectionVerdict {
   std::vector<Origin> rules;            // rules that contributed the deciding entry
   std::optional<L7Verdict> l7;          // only for a redirect of a flow with an L7 part
   std::vector<std::string> depends_on;  // Depends only, sorted
+  bool unsupported = false;             // Depends: a policy uses what this version cannot judge
   std::string error;                    // Error only: why the endpoint's policy cannot be computed
 };
 

@@ -1,0 +1,43 @@
+// Ethernet frames: built from their parts, and taken apart again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/base/expected.h"
+#include "ir/ip.h"
+#include "ir/l4.h"
+
+namespace policyc::bpf {
+
+// TCP flags as bits of the header's byte 13.
+enum TcpFlag : std::uint8_t { kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32 };
+
+// Ports and ICMP fields in host order. Which of them count is decided by `protocol`.
+struct Packet {
+  ir::IpAddress from, to;  // one family
+  ir::Protocol protocol = ir::kProtoTcp;
+  std::uint16_t source_port = 0, destination_port = 0;  // TCP, UDP, SCTP
+  std::uint8_t tcp_flags = 0;
+  std::uint32_t sequence = 0, acknowledgement = 0;
+  std::uint8_t icmp_type = 0, icmp_code = 0;  // ICMP, ICMPv6
+  bool later_fragment = false;                // no transport header in it
+  std::vector<std::uint8_t> payload;
+
+  // The port that policies see: destination port, or the ICMP type.
+  std::uint16_t policy_port() const;
+  std::string str() const;  // "10.0.0.1:1234 > 10.0.0.2:80 TCP [PA] 20 bytes"
+};
+
+// "SA" → flags; letters S A P F R U in any order. nullopt for another letter.
+std::optional<std::uint8_t> parse_tcp_flags(const std::string& text);
+
+// Ethernet, IP and transport headers with valid checksums (SCTP: none). Payload as given.
+std::vector<std::uint8_t> build_frame(const Packet& packet);
+
+// nullopt for frames that carry no IP (ARP and the like). An error where headers are cut off.
+Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& frame);
+
+}  // namespace policyc::bpf

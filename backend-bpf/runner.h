@@ -1,0 +1,36 @@
+// Runs packets through the program of one endpoint: in the kernel (kernel.h), or whatever else can.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/base/expected.h"
+#include "ir/l4.h"
+
+namespace policyc::bpf {
+
+// What a program did with one packet, as its text reports it in skb->cb.
+enum class Outcome : std::uint8_t { NotSubject = 0, Pass = 1, Drop = 2, Redirect = 3 };
+
+struct RunResult {
+  std::uint32_t return_code = 0;  // what tc would see: 0 pass, 2 drop
+  Outcome outcome = Outcome::Pass;
+  std::uint32_t drop_reason = 0;  // Cilium's number without the sign; 0 if not dropped
+  int record = -1;                // verdict record that decided; -1 where the policy was not asked
+  std::uint32_t nanoseconds = 0;  // mean of one run, where the packet was repeated
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  // `view` and `endpoint` index ir::Resolved. `frame` starts with its Ethernet header. With
+  // `repeat` over 1 only the time is of interest.
+  virtual Expected<RunResult> run(std::size_t view, std::size_t endpoint, ir::Direction direction,
+                                  const std::vector<std::uint8_t>& frame, unsigned repeat) = 0;
+};
+
+// "policy" for 133 and so on; the number where it has no name here.
+std::string drop_reason_name(std::uint32_t reason);
+
+}  // namespace policyc::bpf

@@ -1,0 +1,67 @@
+// policyc graph: who may talk to whom.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/engine.h"
+#include "cli/graph_output.h"
+#include "ir/resolve.h"
+
+namespace policyc::cli {
+namespace {
+
+struct GraphOptions : EngineOptions {
+  std::string format = "text";
+  GraphFilter filter;
+};
+
+int graph(GraphOptions& options, Env& env) {
+  Engine engine;
+  int code = kOk;
+  if (!load_engine(options, env, engine, code)) return code;
+  if (engine.world.settings.kubernetes_semantics) {
+    return usage_error(env,
+                       "graph shows what Cilium does; ask single questions with --semantics "
+                       "kubernetes");
+  }
+  const Graph g = build_graph(engine.world, ir::resolve(engine.world), options.filter);
+  if (options.format == "json") {
+    env.out << graph_json(engine.world, g);
+  } else if (options.format == "csv") {
+    env.out << graph_csv(engine.world, g);
+  } else if (options.format == "dot") {
+    env.out << graph_dot(g);
+  } else {
+    env.out << graph_text(g);
+    if (engine.world.inventory.pods.empty()) {
+      fmt::print(env.err, "policyc: no pods or workloads in the input: nobody to draw\n");
+    }
+  }
+  for (const std::string& unknown : g.unknown) {
+    fmt::print(env.err, "policyc: left out, its policy cannot be told: {}\n", unknown);
+  }
+  print_timing(options.common, engine.input.loaded, env);
+  return g.unknown.empty() ? kOk : kUndecided;
+}
+
+}  // namespace
+
+void add_graph(Cli& cli) {
+  auto options = std::make_shared<GraphOptions>();
+  CLI::App* command =
+      cli.add("graph", "show who may talk to whom, end to end",
+              "  policyc graph manifests/\n"
+              "  policyc graph --focus shop/db --format dot . | dot -Tsvg > db.svg\n"
+              "  policyc graph --format json cluster-dump.yaml policies/");
+  add_engine_options(*command, *options, PathArgument::Declare);
+  command->add_option("--format", options->format, "text, json, csv or dot")
+      ->check(CLI::IsMember({"text", "json", "csv", "dot"}));
+  command->add_option("--from", options->filter.from, "only connections from this party");
+  command->add_option("--to", options->filter.to, "only connections to this party");
+  command->add_option("--focus", options->filter.focus, "only connections that touch this party");
+  cli.on_run(command, [options](Env& env) { return graph(*options, env); });
+}
+
+}  // namespace policyc::cli

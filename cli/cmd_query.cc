@@ -1,0 +1,290 @@
+// policyc query: what-if questions, one at a time or in batch.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/answer.h"
+#include "cli/command.h"
+#include "cli/engine.h"
+#include "cli/flows.h"
+#include "cli/graph_output.h"
+#include "cli/question.h"
+#include "ir/base/file.h"
+#include "ir/resolve.h"
+
+namespace policyc::cli {
+namespace {
+
+struct QueryOptions : EngineOptions {
+  std::vector<std::string> arguments;  // the sentence, then paths
+  std::string from, to, port, proto, http, http_host, dns, sni, kafka, flows, expect;
+  std::vector<std::string> http_headers;
+  std::string format = "text";
+};
+
+Expected<Question> question_of(QueryOptions& o) {
+  const bool flags = !o.from.empty() || !o.to.empty();
+  Question q;
+  if (!flags) {
+    if (o.arguments.empty()) {
+      return Error{
+          "ask something: policyc query \"can frontend POST to backend\" PATH, or --from and "
+          "--to, or --flows FILE"};
+    }
+    auto parsed = parse_sentence(o.arguments.front());
+    if (!parsed) return parsed;
+    q = std::move(*parsed);
+    o.common.load.paths.assign(o.arguments.begin() + 1, o.arguments.end());
+  } else {
+    o.common.load.paths = o.arguments;
+    q.from = o.from;
+    q.to = o.to;
+    if (o.from.empty()) q.kind = Question::Kind::Who;
+    if (o.to.empty()) q.kind = Question::Kind::What;
+  }
+  if (!o.proto.empty()) {
+    q.protocol = parse_protocol(o.proto);
+    if (!q.protocol) {
+      return Error{fmt::format("--proto `{}` is none of TCP, UDP, SCTP, ICMP, ICMPv6", o.proto)};
+    }
+  }
+  if (!o.port.empty()) {
+    if (o.port.find_first_not_of("0123456789") == std::string::npos) {
+      if (o.port.size() > 5 || std::stoul(o.port) > 65535) {
+        return Error{fmt::format("--port {} is out of range", o.port)};
+      }
+      q.port = static_cast<std::uint16_t>(std::stoul(o.port));
+    } else {
+      q.port_name = o.port;
+    }
+  }
+  const int kinds = static_cast<int>(!o.http.empty()) + static_cast<int>(!o.dns.empty()) +
+                    static_cast<int>(!o.sni.empty()) + static_cast<int>(!o.kafka.empty());
+  if (kinds > 1) return Error{"one of --http, --dns, --sni, --kafka at a time"};
+  if (!o.http.empty()) {
+    auto request = parse_http(o.http);
+    if (!request) return Error{request.error()};
+    q.l7 = std::move(*request);
+  }
+  if (!o.dns.empty()) q.l7 = ir::DnsQuery{o.dns};
+  if (!o.sni.empty()) q.l7 = ir::TlsHello{o.sni};
+  if (!o.kafka.empty()) {
+    auto request = parse_kafka(o.kafka);
+    if (!request) return Error{request.error()};
+    q.l7 = std::move(*request);
+  }
+  auto* http = std::get_if<ir::HttpRequest>(&q.l7);
+  if (http == nullptr && (!o.http_host.empty() || !o.http_headers.empty())) {
+    return Error{"--http-host and --http-header belong to an HTTP question"};
+  }
+  if (http != nullptr && !o.http_host.empty()) http->host = o.http_host;
+  for (const std::string& header : o.http_headers) {
+    const std::size_t colon = header.find(':');
+    if (colon == std::string::npos) {
+      return Error{fmt::format("--http-header `{}` is not of the form 'Name: value'", header)};
+    }
+    const std::size_t value = header.find_first_not_of(' ', colon + 1);
+    http->headers.emplace_back(header.substr(0, colon),
+                               value == std::string::npos ? "" : header.substr(value));
+  }
+  return q;
+}
+
+bool stands_for(const ir::GraphParty& node, const ir::Party& party) {
+  if (const auto* pod = std::get_if<ir::PodParty>(&party)) return node.pod == pod->pod;
+  if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
+    return node.id == entity->entity ||
+           (entity->entity == "world" && node.id.rfind("world", 0) == 0);
+  }
+  return false;
+}
+
+// "who can reach X", "what can X reach".
+int list_connections(const QueryOptions& options, const Engine& engine, const Question& q,
+                     Env& env) {
+  const bool who = q.kind == Question::Kind::Who;
+  const std::string& name = who ? q.to : q.from;
+  auto side = resolve_side(engine.world, name, options.common.load.default_namespace);
+  if (!side) return usage_error(env, side.error());
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  Graph graph = build_graph(engine.world, resolved, {});
+  std::erase_if(graph.edges, [&](const GraphEdge& e) {
+    const ir::GraphParty& end = graph.parties[who ? e.dst : e.src];
+    return std::none_of(side->parties.begin(), side->parties.end(),
+                        [&](const ir::Party& p) { return stands_for(end, p); });
+  });
+  if (q.port || q.protocol) {
+    for (GraphEdge& e : graph.edges) {
+      std::erase_if(e.connection.spans, [&](const ir::PortSpan& s) {
+        const bool port = !q.port || (s.from <= *q.port && *q.port <= s.to);
+        return !port || s.protocol != q.protocol.value_or(ir::kProtoTcp);
+      });
+      e.connection.all = false;
+    }
+    std::erase_if(graph.edges, [](const GraphEdge& e) { return e.connection.none(); });
+  }
+  if (options.format == "json") {
+    env.out << graph_json(engine.world, graph);
+  } else if (graph.edges.empty()) {
+    env.out << (who ? "nobody of the input can reach " + name : name + " can reach nobody") << "\n";
+  } else {
+    env.out << (who ? "who can reach " + name : "what " + name + " can reach") << ":\n";
+    std::size_t width = 0;
+    const auto other = [&](const GraphEdge& e) -> const std::string& {
+      return graph.parties[who ? e.src : e.dst].id;
+    };
+    for (const GraphEdge& e : graph.edges) width = std::max(width, other(e).size());
+    for (const GraphEdge& e : graph.edges) {
+      fmt::print(env.out, "  {:<{}}  {}\n", other(e), width, ir::connection_text(e.connection));
+    }
+  }
+  for (const std::string& unknown : graph.unknown) {
+    fmt::print(env.err, "policyc: not counted, its policy cannot be told: {}\n", unknown);
+  }
+  return graph.unknown.empty() ? kOk : kUndecided;
+}
+
+int expectation(const std::string& expect, Answer::Word word) {
+  if (expect.empty()) return kOk;
+  if (word == Answer::Word::Depends) return kUndecided;
+  return (expect == "allow") == (word == Answer::Word::Yes) ? kOk : kFindings;
+}
+
+bool unsupported(const ir::FlowVerdict& v) {
+  return (v.egress && v.egress->unsupported) || (v.ingress && v.ingress->unsupported);
+}
+
+int answer_one(const QueryOptions& options, const Engine& engine, const Question& q, Env& env) {
+  const auto prepared = prepare(engine.world, q, options.common.load.default_namespace);
+  if (!prepared) return usage_error(env, prepared.error());
+  const Answer a = answer(engine.world, engine.sources(), *prepared);
+  if (options.format == "json") {
+    nlohmann::ordered_json out = answer_json(engine.world, a.verdicts[a.deciding]);
+    out["flow"] = flow_json(engine.world, prepared->flows[a.deciding]);
+    out["answer"] = answer_word(a.word);
+    out["explanation"] = nlohmann::ordered_json::array();
+    out["explanation"].push_back(a.headline);
+    for (const std::string& line : a.lines) out["explanation"].push_back(line);
+    if (a.verdicts.size() > 1) {
+      for (std::size_t i = 0; i < a.verdicts.size(); ++i) {
+        nlohmann::ordered_json each = answer_json(engine.world, a.verdicts[i]);
+        each["flow"] = flow_json(engine.world, prepared->flows[i]);
+        out["flows"].push_back(std::move(each));
+      }
+    }
+    env.out << out.dump(1) << "\n";
+  } else {
+    const bool color = use_color(options.common, env.out_terminal);
+    const char* on = !color                        ? ""
+                     : a.word == Answer::Word::Yes ? "\x1b[1;32m"
+                     : a.word == Answer::Word::No  ? "\x1b[1;31m"
+                                                   : "\x1b[1;33m";
+    fmt::print(env.out, "{}{}{}\n", on, a.headline, color ? "\x1b[0m" : "");
+    for (const std::string& line : a.lines) fmt::print(env.out, "{}\n", line);
+    for (const std::string& note : prepared->notes) fmt::print(env.out, "note: {}\n", note);
+  }
+  const int expected = expectation(options.expect, a.word);
+  if (expected != kOk) {
+    fmt::print(env.err, "policyc: expected {}, the answer is {}\n", options.expect,
+               answer_word(a.word));
+    return expected;
+  }
+  return unsupported(a.verdicts[a.deciding]) ? kUndecided : kOk;
+}
+
+int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
+  const auto text = read_file(options.flows);
+  if (!text) return usage_error(env, text.error());
+  const auto flows = read_flows(*text, engine.world);
+  if (!flows) return usage_error(env, fmt::format("{}: {}", options.flows, flows.error()));
+  nlohmann::ordered_json out;
+  out["version"] = 1;
+  out["policies"] = nlohmann::ordered_json::array();
+  for (const ir::Policy& p : engine.world.policies.policies)
+    out["policies"].push_back(policy_json(p));
+  out["flows"] = nlohmann::ordered_json::array();
+  int code = kOk;
+  for (const ir::Flow& flow : *flows) {
+    const ir::FlowVerdict v = ir::evaluate(engine.world, flow);
+    if (unsupported(v)) code = kUndecided;
+    const bool pass = v.final == ir::VerdictKind::Allow || v.final == ir::VerdictKind::Redirect;
+    const bool open = v.final == ir::VerdictKind::Depends || v.final == ir::VerdictKind::Error;
+    if (!options.expect.empty()) {
+      const int e = expectation(options.expect, open   ? Answer::Word::Depends
+                                                : pass ? Answer::Word::Yes
+                                                       : Answer::Word::No);
+      if (e != kOk && code != kFindings) code = e;
+    }
+    if (options.format == "json") {
+      out["flows"].push_back(answer_json(engine.world, v));
+      continue;
+    }
+    fmt::print(env.out, "{:<9} {}{}{}\n", ir::verdict_name(v.final),
+               flow.id.empty() ? "" : flow.id + ": ", flow_text(engine.world, flow),
+               v.final_reason.empty() ? "" : fmt::format("  ({})", v.final_reason));
+  }
+  if (options.format == "json") env.out << out.dump(1) << "\n";
+  return code;
+}
+
+int query(QueryOptions& options, Env& env) {
+  Question question;
+  if (options.flows.empty()) {
+    auto asked = question_of(options);
+    if (!asked) return usage_error(env, asked.error());
+    question = std::move(*asked);
+  } else {
+    options.common.load.paths = options.arguments;
+  }
+  Engine engine;
+  int code = kOk;
+  if (!load_engine(options, env, engine, code)) return code;
+  if (!options.flows.empty()) {
+    code = answer_batch(options, engine, env);
+  } else if (question.kind != Question::Kind::Can) {
+    code = list_connections(options, engine, question, env);
+  } else {
+    code = answer_one(options, engine, question, env);
+  }
+  print_timing(options.common, engine.input.loaded, env);
+  return code;
+}
+
+}  // namespace
+
+void add_query(Cli& cli) {
+  auto options = std::make_shared<QueryOptions>();
+  CLI::App* command = cli.add(
+      "query", "answer a what-if question, with the rules that decide",
+      "  policyc query \"can frontend POST /v1/x to backend on 8080\" manifests/\n"
+      "  policyc query \"who can reach db on 5432\" manifests/\n"
+      "  policyc query --from frontend --to 203.0.113.7 --port 443 --expect deny manifests/\n"
+      "  policyc query --from web --to svc/api --http 'GET /v1/x' --http-header 'X-Env: prod' .\n"
+      "  policyc query --flows flows.json --format json manifests/");
+  add_engine_options(*command, *options, PathArgument::None);
+  command->add_option("question", options->arguments,
+                      "the question (without --from/--to), then PATHs");
+  command->add_option("--from", options->from,
+                      "source: pod, workload, Service, labels, entity, address");
+  command->add_option("--to", options->to, "target, likewise; a DNS name too");
+  command->add_option("--port", options->port, "target port, number or name");
+  command->add_option("--proto", options->proto, "TCP (default), UDP, SCTP, ICMP, ICMPv6");
+  command->add_option("--http", options->http, "a request: 'METHOD /path'");
+  command->add_option("--http-host", options->http_host, "its Host");
+  add_repeated(*command, "--http-header", options->http_headers, "a header of it: 'Name: value'");
+  command->add_option("--dns", options->dns, "a DNS query for NAME");
+  command->add_option("--sni", options->sni, "a TLS connection for NAME");
+  command->add_option("--kafka", options->kafka, "a Kafka request: 'produce topic'");
+  command->add_option("--flows", options->flows,
+                      "many flows: a JSON array, or Hubble's JSON lines");
+  command->add_option("--expect", options->expect, "exit 1 unless the answer is this")
+      ->check(CLI::IsMember({"allow", "deny"}));
+  command->add_option("--format", options->format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}));
+  cli.on_run(command, [options](Env& env) { return query(*options, env); });
+}
+
+}  // namespace policyc::cli

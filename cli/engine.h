@@ -1,0 +1,32 @@
+// Input plus engine: what commands that answer questions start with.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/input.h"
+#include "ir/evaluate.h"
+
+namespace policyc::cli {
+
+struct EngineOptions {
+  CommonOptions common;
+  std::vector<std::string> with;     // --with FILE: objects added for this question only
+  std::vector<std::string> without;  // --without KIND/NS/NAME: policies left out
+};
+
+struct Engine {
+  Input input;
+  ir::World world;
+
+  const SourceMap& sources() const { return *input.loaded.sources; }
+};
+
+void add_engine_options(CLI::App& command, EngineOptions& options, PathArgument paths);
+
+// Reads, lowers, and settles which policies count. False after a message, with the exit code: input
+// that could not be read, `--without` that names nothing, or objects that exclude each other (the
+// same kind, namespace and name twice), of which one must be chosen.
+bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_code);
+
+}  // namespace policyc::cli
