@@ -4,7 +4,7 @@
 //
 // DIR holds worlds (folders with cluster.yaml, policies/, flows.json, expected.json). Prints one
 // line a DIR: flows that agree in every field, flows that do not, and how many maps mean the same.
-// Exit 1 where anything disagrees.
+// Exit 1 where anything disagrees, 77 where there was nothing to compare.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -383,6 +383,9 @@ int main(int argc, char** argv) {
         count.maps);
     failed = failed || count.differ > 0 || count.policies_differ > 0 || count.maps_differ > 0;
   }
-  if (worlds == 0) fmt::print("skipped: no worlds given or present\n");
+  if (worlds == 0) {
+    fmt::print("skipped: no worlds given or present\n");
+    return 77;
+  }
   return failed ? 1 : 0;
 }
