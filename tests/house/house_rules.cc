@@ -54,8 +54,8 @@ const std::vector<Confined>& confined() {
       {"llvm/", {"backend-bpf/clang_module/"}, 0},
       {"llvm-c/", {"backend-bpf/clang_module/"}, 0},
       {"bpf/", {"backend-bpf/kernel.cc"}, 1},
-      {"pcap.h", {"backend-bpf/"}, 1},
-      {"pcap/", {"backend-bpf/"}, 1},
+      {"pcap.h", {"backend-bpf/capture.cc", "tests/backend-bpf/"}, 1},
+      {"pcap/", {"backend-bpf/capture.cc", "tests/backend-bpf/"}, 1},
       {"re2/", {"ir/l7_match.cc"}, 1},
       {"CLI/", {"cli/"}, 0},
   };
