@@ -1,0 +1,191 @@
+// The one user of libbpf. Maps are never pinned, whatever the object says.
+#include "backend-bpf/kernel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <linux/pkt_cls.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+namespace policyc::bpf {
+namespace {
+
+// libbpf speaks on stderr; it is kept instead, and told only where something failed.
+thread_local std::string g_said;
+
+int keep(enum libbpf_print_level level, const char* format, va_list arguments) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[8192];
+  const int n = vsnprintf(line, sizeof line, format, arguments);
+  if (n > 0) g_said += line;
+  return n;
+}
+
+std::string last_lines(const std::string& text, std::size_t count) {
+  std::size_t at = text.size();
+  while (count > 0 && at > 0) {
+    at = text.rfind('\n', at - 1);
+    if (at == std::string::npos) return text;
+    --count;
+  }
+  return text.substr(at);
+}
+
+std::string reason(int error) {
+  switch (error) {
+    case EPERM:
+    case EACCES:
+      return "bpf() is not permitted here: run as root, or with CAP_BPF and CAP_NET_ADMIN (older "
+             "kernels: CAP_SYS_ADMIN)";
+    case ENOSYS:
+      return "this kernel has no bpf()";
+    default:
+      return fmt::format("bpf(): {}", std::strerror(error));
+  }
+}
+
+// By the end of the name: libbpf puts the object's name before `.bss`.
+bpf_map* find_map(const bpf_object* object, std::string_view name) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    const std::string_view have = bpf_map__name(map);
+    if (have.size() >= name.size() && have.substr(have.size() - name.size()) == name) return map;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<std::string> kernel_unavailable() {
+  static const std::optional<std::string> answer = []() -> std::optional<std::string> {
+    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+    libbpf_set_print(keep);
+    const bpf_insn program[2] = {
+        {BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, TC_ACT_OK},
+        {BPF_JMP | BPF_EXIT, 0, 0, 0, 0},
+    };
+    const int fd =
+        bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "policyc_probe", "Apache-2.0", program, 2, nullptr);
+    if (fd < 0) return reason(errno);
+    std::string frame(64, '\0');
+    bpf_test_run_opts options{};
+    options.sz = sizeof options;
+    options.data_in = frame.data();
+    options.data_size_in = static_cast<__u32>(frame.size());
+    options.repeat = 1;
+    const int result = bpf_prog_test_run_opts(fd, &options);
+    const int why = errno;
+    close(fd);
+    if (result != 0) return "test runs of programs do not work here: " + reason(why);
+    return std::nullopt;
+  }();
+  return answer;
+}
+
+struct LoadedObject::State {
+  bpf_object* object = nullptr;
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { bpf_object__close(object); }
+};
+
+LoadedObject::LoadedObject(std::unique_ptr<State> state) : state_(std::move(state)) {}
+LoadedObject::LoadedObject(LoadedObject&&) noexcept = default;
+LoadedObject& LoadedObject::operator=(LoadedObject&&) noexcept = default;
+LoadedObject::~LoadedObject() = default;
+
+Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vector<MapValue>& values,
+                                          const LoadedObject* donor,
+                                          const std::vector<std::string>& shared) {
+  if (const auto why = kernel_unavailable()) return Error{*why};
+  g_said.clear();
+  auto state = std::make_unique<State>();
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.object_name = "policyc";
+  state->object = bpf_object__open_mem(elf.data(), elf.size(), &options);
+  if (state->object == nullptr) {
+    return Error{fmt::format("not a BPF object: {}", last_lines(g_said, 3))};
+  }
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, state->object) bpf_map__set_pin_path(map, nullptr);
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, state->object) {
+    bpf_program__set_type(program, BPF_PROG_TYPE_SCHED_CLS);
+  }
+  for (const MapValue& value : values) {
+    bpf_map* target = find_map(state->object, value.map);
+    if (target == nullptr) return Error{fmt::format("the object has no map `{}`", value.map)};
+    if (bpf_map__value_size(target) != value.bytes.size()) {
+      return Error{fmt::format("map `{}` holds {} bytes, the image {}", value.map,
+                               bpf_map__value_size(target), value.bytes.size())};
+    }
+    if (bpf_map__set_initial_value(target, value.bytes.data(), value.bytes.size()) != 0) {
+      return Error{fmt::format("map `{}` takes no contents", value.map)};
+    }
+  }
+  for (const std::string& name : shared) {
+    const bpf_map* from = donor == nullptr ? nullptr : find_map(donor->state_->object, name);
+    bpf_map* to = find_map(state->object, name);
+    if (from == nullptr || to == nullptr) {
+      return Error{fmt::format("map `{}` cannot be shared", name)};
+    }
+    if (bpf_map__value_size(from) != bpf_map__value_size(to) ||
+        bpf_map__reuse_fd(to, bpf_map__fd(from)) != 0) {
+      return Error{fmt::format("map `{}` cannot be shared: the sizes differ", name)};
+    }
+  }
+  if (bpf_object__load(state->object) != 0) {
+    const int why = errno;
+    return Error{fmt::format("the kernel refuses the program: {}\n{}", std::strerror(why),
+                             last_lines(g_said, 12))};
+  }
+  return LoadedObject(std::move(state));
+}
+
+Expected<bool> LoadedObject::write(const MapValue& value) {
+  bpf_map* map = find_map(state_->object, value.map);
+  if (map == nullptr) return Error{fmt::format("the object has no map `{}`", value.map)};
+  const std::uint32_t zero = 0;
+  if (bpf_map__update_elem(map, &zero, sizeof zero, value.bytes.data(), value.bytes.size(), 0) !=
+      0) {
+    return Error{fmt::format("map `{}`: {}", value.map, std::strerror(errno))};
+  }
+  return true;
+}
+
+Expected<RunResult> LoadedObject::run(const char* program, std::string_view frame) const {
+  const bpf_program* p = bpf_object__find_program_by_name(state_->object, program);
+  if (p == nullptr) return Error{fmt::format("the object has no program `{}`", program)};
+  __sk_buff context{};
+  bpf_test_run_opts options{};
+  options.sz = sizeof options;
+  options.data_in = frame.data();
+  options.data_size_in = static_cast<__u32>(frame.size());
+  options.ctx_in = &context;
+  options.ctx_size_in = sizeof context;
+  options.ctx_out = &context;
+  options.ctx_size_out = sizeof context;
+  options.repeat = 1;
+  if (bpf_prog_test_run_opts(bpf_program__fd(p), &options) != 0) {
+    return Error{fmt::format("the kernel does not run a frame of {} bytes: {}", frame.size(),
+                             std::strerror(errno))};
+  }
+  RunResult out;
+  out.return_code = options.retval;
+  out.mark = context.mark;
+  for (std::size_t i = 0; i < out.cb.size(); ++i) out.cb[i] = context.cb[i];
+  return out;
+}
+
+std::size_t LoadedObject::instructions(const char* program) const {
+  const bpf_program* p = bpf_object__find_program_by_name(state_->object, program);
+  return p == nullptr ? 0 : bpf_program__insn_cnt(p);
+}
+
+}  // namespace policyc::bpf

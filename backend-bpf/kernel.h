@@ -1,0 +1,57 @@
+// Runs BPF programs in the kernel of this machine. No libbpf type shows here; kernel.cc is its one
+// user.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/base/expected.h"
+
+namespace policyc::bpf {
+
+// Why programs cannot be run here, with the remedy; nullopt where they can. Tries it once by
+// loading a program of two instructions. Users see the reason with exit code 3.
+std::optional<std::string> kernel_unavailable();
+
+struct MapValue {
+  std::string map;    // ".bss", ".data.policy"
+  std::string bytes;  // the whole value
+};
+
+struct RunResult {
+  std::uint32_t return_code = 0;
+  std::uint32_t mark = 0;
+  std::array<std::uint32_t, 5> cb{};
+};
+
+// An object in the kernel with its maps. Not pinned, not attached: it goes with this handle.
+class LoadedObject {
+ public:
+  // Verifies and loads the ELF bytes, with these map contents. Maps named in `shared` are taken
+  // from `donor` (same sizes) instead of being made again. Errors carry the verifier's last words.
+  static Expected<LoadedObject> load(std::string_view elf, const std::vector<MapValue>& values,
+                                     const LoadedObject* donor = nullptr,
+                                     const std::vector<std::string>& shared = {});
+  LoadedObject(LoadedObject&&) noexcept;
+  LoadedObject& operator=(LoadedObject&&) noexcept;
+  ~LoadedObject();
+
+  // Replaces the contents of a map while the program is loaded.
+  Expected<bool> write(const MapValue& value);
+  // One run over one frame (Ethernet header first).
+  Expected<RunResult> run(const char* program, std::string_view frame) const;
+  // Instructions of a program after verification; 0 where the kernel does not tell.
+  std::size_t instructions(const char* program) const;
+
+ private:
+  struct State;
+  explicit LoadedObject(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace policyc::bpf

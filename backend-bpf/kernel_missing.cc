@@ -1,0 +1,41 @@
+// Stands in for kernel.cc in builds without libbpf.
+#include "backend-bpf/kernel.h"
+
+namespace policyc::bpf {
+namespace {
+
+constexpr const char* kWhy =
+    "this policyc was built without libbpf, so it cannot run programs: build it with "
+    "-DPOLICYC_LIBBPF=ON (package libbpf-dev)";
+
+}  // namespace
+
+std::optional<std::string> kernel_unavailable() {
+  return kWhy;
+}
+
+struct LoadedObject::State {};
+
+LoadedObject::LoadedObject(std::unique_ptr<State> state) : state_(std::move(state)) {}
+LoadedObject::LoadedObject(LoadedObject&&) noexcept = default;
+LoadedObject& LoadedObject::operator=(LoadedObject&&) noexcept = default;
+LoadedObject::~LoadedObject() = default;
+
+Expected<LoadedObject> LoadedObject::load(std::string_view, const std::vector<MapValue>&,
+                                          const LoadedObject*, const std::vector<std::string>&) {
+  return Error{kWhy};
+}
+
+Expected<bool> LoadedObject::write(const MapValue&) {
+  return Error{kWhy};
+}
+
+Expected<RunResult> LoadedObject::run(const char*, std::string_view) const {
+  return Error{kWhy};
+}
+
+std::size_t LoadedObject::instructions(const char*) const {
+  return 0;
+}
+
+}  // namespace policyc::bpf
