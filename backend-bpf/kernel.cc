@@ -159,7 +159,8 @@ Expected<bool> LoadedObject::write(const MapValue& value) {
   return true;
 }
 
-Expected<RunResult> LoadedObject::run(const char* program, std::string_view frame) const {
+Expected<KernelRun> LoadedObject::run(const char* program, const std::vector<std::uint8_t>& frame,
+                                      unsigned repeat) const {
   const bpf_program* p = bpf_object__find_program_by_name(state_->object, program);
   if (p == nullptr) return Error{fmt::format("the object has no program `{}`", program)};
   __sk_buff context{};
@@ -171,14 +172,15 @@ Expected<RunResult> LoadedObject::run(const char* program, std::string_view fram
   options.ctx_size_in = sizeof context;
   options.ctx_out = &context;
   options.ctx_size_out = sizeof context;
-  options.repeat = 1;
+  options.repeat = static_cast<int>(repeat);
   if (bpf_prog_test_run_opts(bpf_program__fd(p), &options) != 0) {
     return Error{fmt::format("the kernel does not run a frame of {} bytes: {}", frame.size(),
                              std::strerror(errno))};
   }
-  RunResult out;
+  KernelRun out;
   out.return_code = options.retval;
   out.mark = context.mark;
+  out.nanoseconds = options.duration;
   for (std::size_t i = 0; i < out.cb.size(); ++i) out.cb[i] = context.cb[i];
   return out;
 }

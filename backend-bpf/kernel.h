@@ -23,10 +23,11 @@ struct MapValue {
   std::string bytes;  // the whole value
 };
 
-struct RunResult {
+struct KernelRun {
   std::uint32_t return_code = 0;
   std::uint32_t mark = 0;
-  std::array<std::uint32_t, 5> cb{};
+  std::array<std::uint32_t, 5> cb{};  // see layout.h
+  std::uint32_t nanoseconds = 0;      // mean of one run
 };
 
 // An object in the kernel with its maps. Not pinned, not attached: it goes with this handle.
@@ -43,8 +44,10 @@ class LoadedObject {
 
   // Replaces the contents of a map while the program is loaded.
   Expected<bool> write(const MapValue& value);
-  // One run over one frame (Ethernet header first).
-  Expected<RunResult> run(const char* program, std::string_view frame) const;
+  // Runs over one frame (Ethernet header first). Only a single run has a meaning beyond its time:
+  // the kernel keeps the packet's changes from run to run.
+  Expected<KernelRun> run(const char* program, const std::vector<std::uint8_t>& frame,
+                          unsigned repeat = 1) const;
   // Instructions of a program after verification; 0 where the kernel does not tell.
   std::size_t instructions(const char* program) const;
 

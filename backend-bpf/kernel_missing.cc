@@ -30,7 +30,8 @@ Expected<bool> LoadedObject::write(const MapValue&) {
   return Error{kWhy};
 }
 
-Expected<RunResult> LoadedObject::run(const char*, std::string_view) const {
+Expected<KernelRun> LoadedObject::run(const char*, const std::vector<std::uint8_t>&,
+                                      unsigned) const {
   return Error{kWhy};
 }
 

@@ -121,8 +121,7 @@ struct SectionHeader {
 };
 static_assert(sizeof(SectionHeader) == 24);
 
-// Outcome words that the program leaves in skb->cb.
-enum class Outcome : std::uint32_t { NotSubject = 0, Pass = 1, Drop = 2, Redirect = 3 };
+// Words that the program leaves in skb->cb; the first is an Outcome (runner.h).
 inline constexpr std::size_t kCbOutcome = 0, kCbDrop = 1, kCbRecord = 2, kCbIdentity = 3,
                              kCbCell = 4;
 

@@ -246,13 +246,20 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
     std::copy_n(frame.begin() + static_cast<std::ptrdiff_t>(at + 24), 16, p.to.bytes.begin());
     at += 40;
     // Extension headers: hop-by-hop, routing, fragment, authentication, destination options.
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0;; ++i) {
       const bool fragment = p.protocol == 44;
       const bool known =
           p.protocol == 0 || p.protocol == 43 || fragment || p.protocol == 51 || p.protocol == 60;
       if (!known) break;
+      if (i == 6) {
+        p.too_many_headers = true;
+        return std::optional(p);
+      }
       if (end < at + 8) return Error{"an IPv6 extension header is cut off"};
-      if (fragment && (get16(frame, at + 2) & 0xFFF8U) != 0) p.later_fragment = true;
+      if (fragment && (get16(frame, at + 2) & 0xFFF8U) != 0) {
+        p.later_fragment = true;
+        return std::optional(p);
+      }
       const std::size_t length = fragment           ? 8
                                  : p.protocol == 51 ? (frame[at + 1] + 2U) * 4U
                                                     : (frame[at + 1] + 1U) * 8U;

@@ -24,6 +24,7 @@ struct Packet {
   std::uint32_t sequence = 0, acknowledgement = 0;
   std::uint8_t icmp_type = 0, icmp_code = 0;  // ICMP, ICMPv6
   bool later_fragment = false;                // no transport header in it
+  bool too_many_headers = false;  // IPv6: more than six extension headers, the rest is not read
   std::vector<std::uint8_t> payload;
 
   // The port that policies see: destination port, or the ICMP type.

@@ -270,7 +270,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   // What the policies say. Packets that are decided before any policy are left out.
   const bool fragmentation_needed =
       packet.protocol == ir::kProtoIcmp && packet.icmp_type == 3 && packet.icmp_code == 4;
-  if (packet.later_fragment || fragmentation_needed) return out;
+  if (packet.later_fragment || packet.too_many_headers || fragmentation_needed) return out;
   ir::Flow flow;
   flow.from = party(packet.from);
   flow.to = party(packet.to);

@@ -5,6 +5,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "backend-bpf/image.h"
+#include "backend-bpf/runner.h"
 #include "ir/base/sha256.h"
 #include "tests/backend-bpf/bpf_support.h"
 #include "tests/backend-bpf/table_gen.h"
@@ -15,41 +16,39 @@ namespace {
 using namespace testing;
 using bpf::Outcome;
 
-struct Expected3 {
+struct Said {
   Outcome outcome;
   std::uint32_t drop;
   const ir::VerdictRecord* record;
 };
 
-// What the tables say of a frame, written without regard to the program.
-Expected3 expected(const bpf::ParsedPacket& p, bool ingress, const ir::NodeView& view,
-                   const ir::PolicyTable& table) {
-  using Kind = bpf::ParsedPacket::Kind;
-  switch (p.kind) {
-    case Kind::NotIp:
-      return {Outcome::NotSubject, 0, nullptr};
-    case Kind::Vlan:
-      return {Outcome::Drop, 182, nullptr};
-    case Kind::LaterFragment:
-      return {Outcome::Drop, 157, nullptr};
-    case Kind::TooManyHeaders:
-      return {Outcome::Drop, 156, nullptr};
-    case Kind::Malformed:
-      return {Outcome::Drop, 134, nullptr};
-    case Kind::Flow:
-      break;
+// What the tables say of a packet, written without regard to the program.
+Said expected(const RandomPacket& random, bool ingress, const ir::NodeView& view,
+              const ir::PolicyTable& table) {
+  const bpf::Packet& p = random.packet;
+  if (p.later_fragment && random.extensions <= 6) return {Outcome::Drop, 157, nullptr};
+  if (random.extensions > 6) return {Outcome::Drop, 156, nullptr};
+  if (p.protocol == ir::kProtoIcmp && p.icmp_type == 3 && p.icmp_code == 4) {
+    return {Outcome::Pass, 0, nullptr};
   }
-  if (p.fragmentation_needed()) return {Outcome::Pass, 0, nullptr};
-  const ir::IpAddress& peer = ingress ? p.source : p.target;
+  const ir::IpAddress& peer = ingress ? p.from : p.to;
   bool known = false;
   for (const auto& [prefix, identity] : view.ipcache) known = known || prefix.contains(peer);
   if (!known) return {Outcome::Drop, 139, nullptr};
-  const ir::VerdictRecord& r = table.lookup(view.identity_of(peer), p.protocol, p.target_port);
+  const ir::VerdictRecord& r = table.lookup(view.identity_of(peer), p.protocol, p.policy_port());
   if (r.verdict == ir::VerdictKind::Deny) {
     return {Outcome::Drop, r.reason == ir::Reason::PolicyDeny ? 181U : 133U, &r};
   }
   if (r.auth && r.auth->type != ir::AuthType::Disabled) return {Outcome::Drop, 189, &r};
   return {r.verdict == ir::VerdictKind::Redirect ? Outcome::Redirect : Outcome::Pass, 0, &r};
+}
+
+std::vector<std::uint8_t> tcp_frame() {
+  bpf::Packet p;
+  p.from = *ir::parse_ip("10.0.0.1");
+  p.to = *ir::parse_ip("10.0.0.2");
+  p.destination_port = 80;
+  return bpf::build_frame(p);
 }
 
 TEST(Program, SaysWhatTheTablesSay) {
@@ -69,13 +68,11 @@ TEST(Program, SaysWhatTheTablesSay) {
                             {bpf::kTablesMap, bpf::tables_value(*image, sizes, proxy)}});
     if (!loaded) RC_FAIL(loaded.error());
     for (int i = 0; i < 40; ++i) {
-      std::string frame = bpf::build_packet(random_packet());
-      if (below(20) == 0) frame[12 + below(2)] = static_cast<char>(below(256));
-      const bpf::ParsedPacket p = bpf::parse_packet(frame);
+      const RandomPacket p = random_packet();
       for (const bool ingress : {true, false}) {
-        const auto run = loaded->run(ingress ? bpf::kIngressProgram : bpf::kEgressProgram, frame);
+        const auto run = loaded->run(ingress ? bpf::kIngressProgram : bpf::kEgressProgram, p.frame);
         if (!run) RC_FAIL(run.error());
-        const Expected3 want = expected(p, ingress, view, tables[ingress ? 0 : 1]);
+        const Said want = expected(p, ingress, view, tables[ingress ? 0 : 1]);
         RC_ASSERT(run->cb[bpf::kCbOutcome] == static_cast<std::uint32_t>(want.outcome));
         RC_ASSERT(run->cb[bpf::kCbDrop] == want.drop);
         const bool shot =
@@ -114,11 +111,7 @@ TEST(Program, OneChangedCellIsSeen) {
                                         {{bpf::kTriesMap, bpf::tries_value(tries, sizes)},
                                          {bpf::kTablesMap, bpf::tables_value(*image, sizes)}});
   ASSERT_TRUE(loaded) << loaded.error();
-  bpf::PacketSpec spec;
-  spec.source = *ir::parse_ip("10.0.0.1");
-  spec.target = *ir::parse_ip("10.0.0.2");
-  spec.target_port = 80;
-  const std::string frame = bpf::build_packet(spec);
+  const auto frame = tcp_frame();
   EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->cb[bpf::kCbDrop], 133U);
   image->cells[ir::kTcp] = 1;
   ASSERT_TRUE(loaded->write({bpf::kTablesMap, bpf::tables_value(*image, sizes)}));
@@ -126,14 +119,40 @@ TEST(Program, OneChangedCellIsSeen) {
   EXPECT_EQ(loaded->run(bpf::kEgressProgram, frame)->cb[bpf::kCbDrop], 133U);
 }
 
+TEST(Program, FramesDecidedBeforeAnyPolicy) {
+  POLICYC_NEEDS_BPF();
+  ir::NodeView view;
+  view.ipcache = {{*ir::parse_prefix("0.0.0.0/0"), 0}};
+  const auto tries = bpf::encode_identities(view, numbered_identities(1));
+  auto loaded =
+      bpf::LoadedObject::load(object_for({}), {{bpf::kTriesMap, bpf::tries_value(tries, {})}});
+  ASSERT_TRUE(loaded) << loaded.error();
+  const auto run = [&](std::vector<std::uint8_t> frame) {
+    return loaded->run(bpf::kIngressProgram, frame)->cb;
+  };
+  auto arp = tcp_frame();
+  arp[12] = 0x08;
+  arp[13] = 0x06;
+  EXPECT_EQ(run(arp)[bpf::kCbOutcome], static_cast<std::uint32_t>(Outcome::NotSubject));
+  auto tagged = tcp_frame();
+  tagged[12] = 0x81;
+  tagged[13] = 0x00;
+  EXPECT_EQ(run(tagged)[bpf::kCbDrop], 182U);
+  auto short_header = tcp_frame();
+  short_header[14] = 0x44;
+  EXPECT_EQ(run(short_header)[bpf::kCbDrop], 134U);
+  auto no_ports = tcp_frame();
+  no_ports.resize(14 + 20 + 3);
+  EXPECT_EQ(run(no_ports)[bpf::kCbDrop], 134U);
+  no_ports.resize(14 + 20 + 4);
+  EXPECT_EQ(run(no_ports)[bpf::kCbDrop], 133U);
+}
+
 TEST(Program, EmptyTablesDropEverything) {
   POLICYC_NEEDS_BPF();
   auto loaded = bpf::LoadedObject::load(object_for({}), {});
   ASSERT_TRUE(loaded) << loaded.error();
-  bpf::PacketSpec spec;
-  spec.source = *ir::parse_ip("10.0.0.1");
-  spec.target = *ir::parse_ip("10.0.0.2");
-  const auto run = loaded->run(bpf::kIngressProgram, bpf::build_packet(spec));
+  const auto run = loaded->run(bpf::kIngressProgram, tcp_frame());
   ASSERT_TRUE(run);
   EXPECT_EQ(run->return_code, 2U);
   EXPECT_EQ(run->cb[bpf::kCbDrop], 139U);
@@ -150,11 +169,8 @@ TEST(Program, ObjectsShareTheTries) {
   ASSERT_TRUE(first) << first.error();
   auto second = bpf::LoadedObject::load(object_for(sizes), {}, &*first, {bpf::kTriesMap});
   ASSERT_TRUE(second) << second.error();
-  bpf::PacketSpec spec;
-  spec.source = *ir::parse_ip("10.0.0.1");
-  spec.target = *ir::parse_ip("10.0.0.2");
   // Not 139: the identity is known through the first object's map.
-  EXPECT_EQ(second->run(bpf::kIngressProgram, bpf::build_packet(spec))->cb[bpf::kCbDrop], 133U);
+  EXPECT_EQ(second->run(bpf::kIngressProgram, tcp_frame())->cb[bpf::kCbDrop], 133U);
 }
 
 TEST(Compiler, EqualTextGivesEqualBytes) {

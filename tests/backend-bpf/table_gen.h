@@ -5,6 +5,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <set>
 
@@ -114,27 +115,56 @@ inline std::vector<ir::Identity> numbered_identities(std::size_t count) {
   return out;
 }
 
-inline bpf::PacketSpec random_packet() {
-  bpf::PacketSpec s;
+// A packet and its bytes, with IPv4 options or IPv6 extension headers put in between.
+struct RandomPacket {
+  bpf::Packet packet;
+  std::size_t extensions = 0;  // IPv6 extension headers
+  std::vector<std::uint8_t> frame;
+};
+
+inline RandomPacket random_packet() {
+  RandomPacket out;
+  bpf::Packet& p = out.packet;
   const auto family = below(2) == 0 ? ir::Family::V4 : ir::Family::V6;
-  s.source = random_address(family);
-  s.target = random_address(family);
+  p.from = random_address(family);
+  p.to = random_address(family);
   static constexpr ir::Protocol kProtocols[] = {6, 6, 17, 132, 1, 58, 47, 2, 59};
-  s.protocol = kProtocols[below(9)];
-  s.source_port = random_port_number();
-  s.target_port = random_port_number();
-  s.icmp_type = static_cast<std::uint8_t>(below(2) == 0 ? below(5) : 128 + below(9));
-  s.icmp_code = static_cast<std::uint8_t>(below(6));
-  if (family == ir::Family::V4 && below(3) == 0)
-    s.ipv4_options = std::string(4 * (1 + below(10)), '\1');
-  if (family == ir::Family::V4 && below(10) == 0) s.fragment_offset = 100;
+  p.protocol = kProtocols[below(9)];
+  p.source_port = random_port_number();
+  p.destination_port = random_port_number();
+  p.icmp_type = static_cast<std::uint8_t>(below(2) == 0 ? below(5) : 128 + below(9));
+  p.icmp_code = static_cast<std::uint8_t>(below(6));
+  p.later_fragment = below(12) == 0;
+  p.payload.assign(below(40), 'x');
+  out.frame = bpf::build_frame(p);
+  constexpr std::size_t kIp = 14;
+  if (family == ir::Family::V4 && below(3) == 0) {
+    const std::uint32_t words = 1 + below(10);
+    out.frame.insert(out.frame.begin() + kIp + 20, 4 * words, 1);
+    out.frame[kIp] = static_cast<std::uint8_t>(0x45U + words);
+    const std::size_t length = out.frame.size() - kIp;
+    out.frame[kIp + 2] = static_cast<std::uint8_t>(length >> 8U);
+    out.frame[kIp + 3] = static_cast<std::uint8_t>(length);
+  }
   if (family == ir::Family::V6 && below(3) == 0) {
     for (std::uint32_t i = below(8); i > 0; --i) {
-      s.ipv6_extensions += "\x00\x2b\x2c\x33\x3c"[below(5)];
+      // Hop-by-hop, routing, first fragment, authentication, destination options; each put in
+      // front.
+      const std::uint8_t kind = std::array<std::uint8_t, 5>{0, 43, 44, 51, 60}[below(5)];
+      const std::uint32_t units = kind == 44 ? 0 : below(4);
+      std::vector<std::uint8_t> header(kind == 51 ? 4 * (units + 2) : 8 * (units + 1), 0);
+      header[0] = out.frame[kIp + 6];
+      if (kind != 44) header[1] = static_cast<std::uint8_t>(units);
+      out.frame[kIp + 6] = kind;
+      out.frame.insert(out.frame.begin() + kIp + 40, header.begin(), header.end());
+      ++out.extensions;
     }
+    const std::size_t length = out.frame.size() - kIp - 40;
+    out.frame[kIp + 4] = static_cast<std::uint8_t>(length >> 8U);
+    out.frame[kIp + 5] = static_cast<std::uint8_t>(length);
+    if (p.later_fragment) ++out.extensions;
   }
-  s.payload = std::string(below(40), 'x');
-  return s;
+  return out;
 }
 
 }  // namespace policyc::testing
