@@ -629,7 +629,10 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
   port.range = ast.range;
   const std::string text = ast.port ? ast.port->text : "0";
   if (ast.port) port.symbol = symbol_of(*ast.port, sources);
-  if (is_port_name(text)) {
+  if (!port.symbol.empty()) {
+    port.text = text;
+    port.end = 0;
+  } else if (is_port_name(text)) {
     port.name = text;
     for (char& c : port.name) {
       if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
@@ -639,7 +642,7 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
     port.number = static_cast<std::uint16_t>(parse_port_number(text).value_or(0));
     port.text = std::to_string(port.number);
   }
-  if (ast.end_port && *ast.end_port > 0 && *ast.end_port <= 65535) {
+  if (port.symbol.empty() && ast.end_port && *ast.end_port > 0 && *ast.end_port <= 65535) {
     port.end = static_cast<std::uint16_t>(*ast.end_port);
   }
   // An inverted range is its first port; `0` with the last port is all ports (§15.19).

@@ -75,6 +75,7 @@ struct Judge {
   bool selects(const Selector& s, const Side& side) const;
   bool subject(const Rule& rule, const Party& party, const Side& side) const;
 
+  int covers(const Filter& filter, const NamedPorts& named) const;
   std::size_t node_of(const Party& party) const;
   Side side(const Party& party, std::size_t view_node) const;
 
@@ -214,11 +215,12 @@ bool block_contains(const PortBlock& block, std::uint16_t port) {
 }
 
 // The L4 prefix length at which a filter covers the packet, or -1.
-int covers(const Filter& filter, const NamedPorts& named, Protocol protocol, std::uint16_t port) {
+int Judge::covers(const Filter& filter, const NamedPorts& named) const {
   if (filter.port.protocol == kProtoAny) return 0;
-  if (filter.port.protocol != protocol) return -1;
+  if (filter.port.protocol != flow.protocol) return -1;
+  if (!filter.port.symbol.empty()) return assume.holds(filter.port.symbol) ? 8 + 16 : -1;
   for (const PortBlock& block : filter_blocks(filter, named)) {
-    if (block_contains(block, port)) return 8 + block.length;
+    if (block_contains(block, flow.port)) return 8 + block.length;
   }
   return -1;
 }
@@ -229,7 +231,7 @@ DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& polic
   std::vector<Atom> allows;
   std::vector<Origin> denied_by;
   for (const Filter& filter : policy.filters) {
-    const int length = covers(filter, named, flow.protocol, flow.port);
+    const int length = covers(filter, named);
     if (length < 0) continue;
     for (const SelectorPolicy& p : filter.policies) {
       // Identity 2 stands for 9 and 10 as well in a dual-stack map (§4.3).
@@ -330,7 +332,7 @@ L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const Nam
     return out;
   }
   for (const Filter& filter : policy.filters) {
-    if (covers(filter, named, flow.protocol, flow.port) < 0) continue;
+    if (covers(filter, named) < 0) continue;
     // The DNS proxy looks at the very filter that carries the DNS rules (§16.4).
     if (parser == Parser::Dns && filter.parser != Parser::Dns) continue;
     for (const SelectorPolicy& p : filter.policies) {
@@ -586,7 +588,7 @@ ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction
   if (!j) return out;
   std::set<std::string> rules;
   for (const Filter& filter : judge.merge(*j, direction).filters) {
-    if (covers(filter, j->named, flow.protocol, flow.port) < 0) continue;
+    if (judge.covers(filter, j->named) < 0) continue;
     for (const SelectorPolicy& p : filter.policies) {
       if (p.deny || !judge.selects(p.selector, j->peer)) continue;
       out.everything =
@@ -613,13 +615,13 @@ ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction
 
 namespace {
 
-bool item_covers_port(const RuleItem& item, const NamedPorts& named, const Flow& flow) {
+bool item_covers_port(const Judge& judge, const RuleItem& item, const NamedPorts& named) {
   if (item.all_l4) return true;
   for (const PortRule& rule : item.ports) {
     for (const Port& port : rule.ports) {
       Filter filter;
       filter.port = port;
-      if (covers(filter, named, flow.protocol, flow.port) >= 0) return true;
+      if (judge.covers(filter, named) >= 0) return true;
     }
   }
   return false;
@@ -646,7 +648,7 @@ std::vector<NearMiss> near_misses(const World& world, const Flow& flow, Directio
   for (const Rule* rule : j->rules) {
     for (const RuleItem& item : rule->items) {
       if (item.deny) continue;
-      const bool port = item_covers_port(item, j->named, flow);
+      const bool port = item_covers_port(judge, item, j->named);
       // The closest peer: the one with the fewest requirements that fail.
       std::size_t failing = item.any_peer ? 0 : SIZE_MAX;
       const Requirement* missed = nullptr;

@@ -363,6 +363,7 @@ NamedPorts egress_ports(const Inventory& inventory) {
 
 std::vector<PortBlock> filter_blocks(const Filter& filter, const NamedPorts& named) {
   const Port& port = filter.port;
+  if (!port.symbol.empty()) return {};
   std::uint16_t first = port.number;
   if (!port.name.empty()) {
     const auto number = named.find(port.name, port.protocol);

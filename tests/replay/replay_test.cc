@@ -46,7 +46,8 @@ class Replay : public ::testing::Test {
       : world_(testing::world_of(
             std::string(testing::kPods) +
             "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: "
-            "n}\nspec:\n  endpointSelector: {matchLabels: {app: b}}\n  ingress:\n  - fromEndpoints: "
+            "red}\nspec:\n  endpointSelector: {matchLabels: {app: b}}\n  ingress:\n  - "
+            "fromEndpoints: "
             "[{matchLabels: {app: a}}]\n    toPorts:\n    - ports: [{port: \"80\", protocol: "
             "TCP}]\n      rules: {http: [{method: GET, path: \"/.*\"}]}\n")),
         resolved_(ir::resolve(world_->world)),
@@ -79,11 +80,10 @@ class Replay : public ::testing::Test {
 };
 
 TEST_F(Replay, GetPassesPostIsRefused) {
-  const auto r = run({tcp("10.0.0.1", "10.0.0.2", 80, kSyn, 9),
-                      tcp("10.0.0.1", "10.0.0.2", 80, kPsh | kAck, 10,
-                          "GET /x HTTP/1.1\r\nHost: b\r\n\r\n"),
-                      tcp("10.0.0.1", "10.0.0.2", 80, kPsh | kAck, 36,
-                          "POST /x HTTP/1.1\r\nHost: b\r\n\r\n")});
+  const auto r = run(
+      {tcp("10.0.0.1", "10.0.0.2", 80, kSyn, 9),
+       tcp("10.0.0.1", "10.0.0.2", 80, kPsh | kAck, 10, "GET /x HTTP/1.1\r\nHost: b\r\n\r\n"),
+       tcp("10.0.0.1", "10.0.0.2", 80, kPsh | kAck, 38, "POST /x HTTP/1.1\r\nHost: b\r\n\r\n")});
   ASSERT_EQ(r.size(), 3U);
   EXPECT_EQ(r[0].fate, Fate::Redirect);
   EXPECT_EQ(r[1].fate, Fate::Pass);
@@ -95,9 +95,9 @@ TEST_F(Replay, GetPassesPostIsRefused) {
 }
 
 TEST_F(Replay, UnlistedPortsAndPeersAreDropped) {
-  const auto r = run({tcp("10.0.0.1", "10.0.0.2", 81, kSyn, 1),
-                      tcp("10.0.0.3", "10.0.0.2", 80, kSyn, 1),
-                      tcp("203.0.113.7", "10.0.0.2", 80, kSyn, 1)});
+  const auto r =
+      run({tcp("10.0.0.1", "10.0.0.2", 81, kSyn, 1), tcp("10.0.0.3", "10.0.0.2", 80, kSyn, 1),
+           tcp("203.0.113.7", "10.0.0.2", 80, kSyn, 1)});
   for (const PacketResult& p : r) {
     EXPECT_EQ(p.fate, Fate::Drop);
     EXPECT_EQ(p.mismatch, "");

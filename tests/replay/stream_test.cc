@@ -8,7 +8,9 @@
 namespace policyc::bpf {
 namespace {
 
-std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
+std::vector<std::uint8_t> bytes(const std::string& text) {
+  return {text.begin(), text.end()};
+}
 
 TEST(HttpHead, MethodPathHostHeaders) {
   const auto r = parse_http_head("POST /a/b?c=d HTTP/1.1\r\nHost: shop:8080\r\nX-A:  v  ");
@@ -37,7 +39,8 @@ TEST(HttpHead, WhatIsNoRequest) {
 TEST(HttpStream, BodiesAreSkipped) {
   HttpStream s;
   s.start(1);
-  const auto one = s.add(1, bytes("POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nGETGET /b HTTP/1.1\r\n\r\n"));
+  const auto one =
+      s.add(1, bytes("POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nGETGET /b HTTP/1.1\r\n\r\n"));
   ASSERT_EQ(one.size(), 2U);
   EXPECT_EQ(one[0].path, "/a");
   EXPECT_EQ(one[1].path, "/b");
@@ -69,8 +72,8 @@ RC_GTEST_PROP(HttpStream, SegmentsInAnyOrder, ()) {
     segments.push_back({start + static_cast<std::uint32_t>(at), bytes(text.substr(at, n))});
     at += n;
   }
-  const auto order = *rc::gen::container<std::vector<int>>(
-      segments.size(), rc::gen::inRange(0, 1000));
+  const auto order =
+      *rc::gen::container<std::vector<int>>(segments.size(), rc::gen::inRange(0, 1000));
   std::vector<std::size_t> index(segments.size());
   for (std::size_t i = 0; i < index.size(); ++i) index[i] = i;
   std::stable_sort(index.begin(), index.end(),
@@ -95,8 +98,8 @@ TEST(HttpStream, OtherProtocolsBreakTheStream) {
 }
 
 TEST(Dns, QueryName) {
-  std::vector<std::uint8_t> q = {0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'a', 'p', 'i', 2, 'i', 'o', 0,
-                                 0, 1, 0, 1};
+  std::vector<std::uint8_t> q = {0, 1,   1,   0,   0, 1,   0,   0, 0, 0, 0, 0,
+                                 3, 'a', 'p', 'i', 2, 'i', 'o', 0, 0, 1, 0, 1};
   EXPECT_EQ(parse_dns_query(q), "api.io");
   q[2] = 0x81;  // a response
   EXPECT_FALSE(parse_dns_query(q).has_value());

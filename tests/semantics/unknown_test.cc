@@ -12,40 +12,47 @@ using testing::TextWorld;
 using testing::world_of;
 
 const char* kHead =
-    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: n}\nspec:\n"
+    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: "
+    "red}\nspec:\n"
     "  endpointSelector: {matchLabels: {app: b}}\n";
 
-std::string policy(const std::string& rules) { return std::string(kPods) + kHead + rules; }
+std::string policy(const std::string& rules) {
+  return std::string(kPods) + kHead + rules;
+}
 
 TEST(Unknown, PlaceholderPrefixDecidesForOutsideAddressesOnly) {
   const auto w = world_of(policy("  ingress: [{fromCIDR: [\"${LAN}\"]}]\n"));
-  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80), "depends");
+  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80),
+            "depends");
   const ir::FlowVerdict v =
-      w->ask(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80);
+      w->ask(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80);
   ASSERT_EQ(v.ingress->depends_on.size(), 1U);
   EXPECT_NE(v.ingress->depends_on[0].find("${LAN}"), std::string::npos);
 }
 
 TEST(Unknown, DoesNotMatterWhereAnotherRuleDecides) {
-  const auto w = world_of(policy(
-      "  ingress: [{fromCIDR: [\"${LAN}\"]}, {fromEntities: [all]}]\n"));
-  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80), "allow");
+  const auto w = world_of(policy("  ingress: [{fromCIDR: [\"${LAN}\"]}, {fromEntities: [all]}]\n"));
+  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
 }
 
 TEST(Unknown, PlaceholderPort) {
-  const auto w = world_of(policy(
-      "  ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: \"${PORT}\", protocol: TCP}]}]}]\n"));
-  EXPECT_EQ(w->verdict(w->pod("n/a"), w->pod("n/b"), ir::kProtoTcp, 80), "depends");
-  EXPECT_EQ(w->verdict(w->pod("m/c"), w->pod("n/b"), ir::kProtoTcp, 80), "deny");
-  EXPECT_EQ(w->verdict(w->pod("n/a"), w->pod("n/b"), ir::kProtoUdp, 80), "deny");
+  const auto w =
+      world_of(policy("  ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: \"${PORT}\", "
+                      "protocol: TCP}]}]}]\n"));
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80), "depends");
+  EXPECT_EQ(w->verdict(w->pod("blue/c"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoUdp, 80), "deny");
 }
 
 TEST(Unknown, NamesWithoutDnsCache) {
   const auto w = world_of(policy("  egress: [{toFQDNs: [{matchName: api.example.com}]}]\n"));
-  EXPECT_EQ(w->verdict(w->pod("n/b"), TextWorld::ip("203.0.113.7"), ir::kProtoTcp, 443), "depends");
-  EXPECT_EQ(w->verdict(w->pod("n/b"), ir::NameParty{"api.example.com"}, ir::kProtoTcp, 443), "allow");
-  EXPECT_EQ(w->verdict(w->pod("n/b"), ir::NameParty{"other.example.com"}, ir::kProtoTcp, 443), "deny");
-  EXPECT_EQ(w->verdict(w->pod("n/b"), w->pod("n/a"), ir::kProtoTcp, 443), "deny");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), TextWorld::ip("203.0.113.7"), ir::kProtoTcp, 443),
+            "depends");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), ir::NameParty{"api.example.com"}, ir::kProtoTcp, 443),
+            "allow");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), ir::NameParty{"other.example.com"}, ir::kProtoTcp, 443),
+            "deny");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), w->pod("red/a"), ir::kProtoTcp, 443), "deny");
 }
 
 TEST(Unknown, CompileSeesWhatEndpointsHangOn) {
@@ -62,7 +69,7 @@ TEST(Unknown, CompileSeesWhatEndpointsHangOn) {
 std::string netpol(const std::string& spec) {
   return std::string(kPods) +
          "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: "
-         "n}\nspec: {podSelector: {matchLabels: {app: b}}, " +
+         "red}\nspec: {podSelector: {matchLabels: {app: b}}, " +
          spec + "}\n";
 }
 
@@ -70,30 +77,31 @@ TEST(Kubernetes, PolicyTypesAreTakenAsWritten) {
   const std::string text =
       netpol("policyTypes: [Egress], ingress: [{from: [{podSelector: {matchLabels: {app: x}}}]}]");
   ir::Settings settings;
-  EXPECT_EQ(world_of(text, settings)->verdict(TextWorld::ip("203.0.113.7"),
-                                              world_of(text)->pod("n/b"), ir::kProtoTcp, 80),
-            "deny");
+  EXPECT_EQ(
+      world_of(text, settings)
+          ->verdict(TextWorld::ip("203.0.113.7"), world_of(text)->pod("red/b"), ir::kProtoTcp, 80),
+      "deny");
   settings.kubernetes_semantics = true;
   const auto w = world_of(text, settings);
-  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80), "allow");
-  EXPECT_EQ(w->verdict(w->pod("n/b"), TextWorld::ip("203.0.113.7"), ir::kProtoTcp, 80), "deny");
+  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), TextWorld::ip("203.0.113.7"), ir::kProtoTcp, 80), "deny");
 }
 
 TEST(Kubernetes, AddressBlocksAgainstPodsAreUnspecified) {
   ir::Settings settings;
   settings.kubernetes_semantics = true;
   const auto w = world_of(netpol("ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]"), settings);
-  EXPECT_EQ(w->verdict(w->pod("n/a"), w->pod("n/b"), ir::kProtoTcp, 80), "depends");
-  EXPECT_EQ(w->verdict(TextWorld::ip("10.9.9.9"), w->pod("n/b"), ir::kProtoTcp, 80), "allow");
-  EXPECT_EQ(w->verdict(TextWorld::ip("11.9.9.9"), w->pod("n/b"), ir::kProtoTcp, 80), "deny");
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80), "depends");
+  EXPECT_EQ(w->verdict(TextWorld::ip("10.9.9.9"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(TextWorld::ip("11.9.9.9"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
 }
 
 TEST(Kubernetes, IcmpIsUnspecifiedUnderIsolation) {
   ir::Settings settings;
   settings.kubernetes_semantics = true;
   const auto w = world_of(netpol("ingress: [{ports: [{port: 80}]}]"), settings);
-  EXPECT_EQ(w->verdict(w->pod("n/a"), w->pod("n/b"), ir::kProtoIcmp, 8), "depends");
-  EXPECT_EQ(w->verdict(w->pod("n/a"), w->pod("n/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoIcmp, 8), "depends");
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
 }
 
 TEST(Kubernetes, NegativeNamespaceSelectorsSelectPodsOnly) {
@@ -101,13 +109,13 @@ TEST(Kubernetes, NegativeNamespaceSelectorsSelectPodsOnly) {
       "ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: team, operator: "
       "DoesNotExist}]}}]}]");
   ir::Settings settings;
-  EXPECT_EQ(world_of(text)->verdict(TextWorld::ip("203.0.113.7"), world_of(text)->pod("n/b"),
+  EXPECT_EQ(world_of(text)->verdict(TextWorld::ip("203.0.113.7"), world_of(text)->pod("red/b"),
                                     ir::kProtoTcp, 80),
             "allow");  // Cilium 1.18 over-selects (§15.3)
   settings.kubernetes_semantics = true;
   const auto w = world_of(text, settings);
-  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80), "deny");
-  EXPECT_EQ(w->verdict(w->pod("m/c"), w->pod("n/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
+  EXPECT_EQ(w->verdict(w->pod("blue/c"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
 }
 
 // Releases differ by rows of one table (policy-semantics §8, §12).
@@ -118,35 +126,40 @@ TEST(Profiles, DoubleStarSpansLabelsSince119) {
     ir::Settings settings;
     settings.profile = profile;
     const auto w = world_of(text, settings);
-    EXPECT_EQ(w->verdict(w->pod("n/b"), ir::NameParty{"a.b.example.com"}, ir::kProtoTcp, 443), deep)
+    EXPECT_EQ(w->verdict(w->pod("red/b"), ir::NameParty{"a.b.example.com"}, ir::kProtoTcp, 443),
+              deep)
         << profile;
-    EXPECT_EQ(w->verdict(w->pod("n/b"), ir::NameParty{"a.example.com"}, ir::kProtoTcp, 443), "allow");
-    EXPECT_EQ(w->verdict(w->pod("n/b"), ir::NameParty{"example.com"}, ir::kProtoTcp, 443), "deny");
+    EXPECT_EQ(w->verdict(w->pod("red/b"), ir::NameParty{"a.example.com"}, ir::kProtoTcp, 443),
+              "allow");
+    EXPECT_EQ(w->verdict(w->pod("red/b"), ir::NameParty{"example.com"}, ir::kProtoTcp, 443),
+              "deny");
   }
 }
 
 TEST(Profiles, NegativeNamespacePeersStopSelectingWorldIn120) {
   const std::string text = policy(
-      "  ingress: [{fromEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: "
-      "NotIn, values: [m]}]}]}]\n");
+      "  ingress: [{fromEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, "
+      "operator: "
+      "NotIn, values: [blue]}]}]}]\n");
   for (const auto& [profile, want] : std::vector<std::pair<const char*, const char*>>{
            {"cilium-1.18", "allow"}, {"cilium-1.20", "deny"}}) {
     ir::Settings settings;
     settings.profile = profile;
     const auto w = world_of(text, settings);
-    EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("n/b"), ir::kProtoTcp, 80), want)
+    EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80), want)
         << profile;
   }
 }
 
 TEST(NearMiss, NamesTheOneUnmetCondition) {
-  const auto w = world_of(policy(
-      "  ingress:\n"
-      "  - fromEndpoints: [{matchLabels: {app: a}}]\n"
-      "    toPorts: [{ports: [{port: \"443\", protocol: TCP}]}]\n"
-      "  - fromEndpoints: [{matchLabels: {app: z}}]\n"));
-  const auto misses = ir::near_misses(
-      w->world, {"t", w->pod("n/a"), w->pod("n/b"), ir::kProtoTcp, 80, {}}, ir::Direction::Ingress);
+  const auto w =
+      world_of(policy("  ingress:\n"
+                      "  - fromEndpoints: [{matchLabels: {app: a}}]\n"
+                      "    toPorts: [{ports: [{port: \"443\", protocol: TCP}]}]\n"
+                      "  - fromEndpoints: [{matchLabels: {app: z}}]\n"));
+  const auto misses =
+      ir::near_misses(w->world, {"t", w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80, {}},
+                      ir::Direction::Ingress);
   ASSERT_EQ(misses.size(), 2U);
   EXPECT_EQ(misses[0].condition, "the port: it allows TCP/443");
   EXPECT_EQ(misses[1].condition, "the peer's label `app=z`: it has app=a");

@@ -48,7 +48,7 @@ inline std::unique_ptr<TextWorld> world_of(const std::string& yaml, ir::Settings
   return out;
 }
 
-// Two namespaces, pods a and b in n, c in m, all on one node.
+// Pods a and b in namespace red, c in blue, all on one node.
 inline const char* kPods = R"(
 apiVersion: v1
 kind: Node
@@ -57,19 +57,19 @@ status: {addresses: [{type: InternalIP, address: 192.168.10.1}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: a, namespace: n, labels: {app: a}}
+metadata: {name: a, namespace: red, labels: {app: a}}
 spec: {nodeName: node-1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}
 status: {podIP: 10.0.0.1}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: b, namespace: n, labels: {app: b}}
+metadata: {name: b, namespace: red, labels: {app: b}}
 spec: {nodeName: node-1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}
 status: {podIP: 10.0.0.2}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: c, namespace: m, labels: {app: c}}
+metadata: {name: c, namespace: blue, labels: {app: c}}
 spec: {nodeName: node-1, containers: [{name: c}]}
 status: {podIP: 10.0.0.3}
 ---
