@@ -369,6 +369,11 @@ Expected<PolicyImage> encode_policy(const ir::PolicyTable& ingress, const ir::Po
 
   out.page_of_port.assign(kPageSlots, 0);
   std::map<std::vector<std::uint16_t>, std::uint16_t> pages;
+  const auto add_page = [&](std::vector<std::uint16_t> page) {
+    const auto [it, fresh] = pages.try_emplace(std::move(page), u16(pages.size()));
+    if (fresh) out.pages.insert(out.pages.end(), it->first.begin(), it->first.end());
+    return it->second;
+  };
   for (std::size_t d = 0; d < 2; ++d) {
     const ir::PolicyTable& t = *tables[d];
     DirectionInfo& info = out.direction[d];
@@ -382,18 +387,28 @@ Expected<PolicyImage> encode_policy(const ir::PolicyTable& ingress, const ir::Po
       out.records.push_back(encode_record(r, out.parsers));
     for (const std::uint32_t c : t.class_of) out.class_of[d].push_back(u16(c));
     for (const std::uint16_t cell : t.cells) out.cells.push_back(u16(info.first_record + cell));
-    for (std::size_t c = 0; c < ir::kProtocolClasses; ++c) {
-      // Protocols without ports have one column; all their slots name it.
-      for (std::size_t p = 0; p < kPagesPerClass; ++p) {
-        std::vector<std::uint16_t> page(kPageSize);
-        for (std::size_t i = 0; i < kPageSize; ++i) {
-          const std::size_t port = c == ir::kOther ? 0 : p * kPageSize + i;
-          page[i] = u16(t.column(static_cast<ir::L4Key>(c << 16U | port)));
+    std::size_t column = 0;
+    std::optional<std::pair<std::size_t, std::uint16_t>> uniform;  // column, its page
+    for (std::size_t slot = 0; slot < ir::kProtocolClasses * kPagesPerClass; ++slot) {
+      const auto end_of = [&](std::size_t k) {
+        return k + 1 < t.columns() ? t.column_begin[k + 1] : ir::kL4KeyEnd;
+      };
+      const std::size_t first = slot * kPageSize;
+      while (end_of(column) <= first) ++column;
+      std::uint16_t& page = out.page_of_port[d * kClassSlots * kPagesPerClass + slot];
+      if (end_of(column) >= first + kPageSize) {
+        if (!uniform || uniform->first != column) {
+          uniform = {column, add_page(std::vector<std::uint16_t>(kPageSize, u16(column)))};
         }
-        const auto [it, fresh] = pages.try_emplace(std::move(page), u16(pages.size()));
-        if (fresh) out.pages.insert(out.pages.end(), it->first.begin(), it->first.end());
-        out.page_of_port[(d * kClassSlots + c) * kPagesPerClass + p] = it->second;
+        page = uniform->second;
+        continue;
       }
+      std::vector<std::uint16_t> mixed;
+      for (std::size_t key = first; key < first + kPageSize; ++key) {
+        while (end_of(column) <= key) ++column;
+        mixed.push_back(u16(column));
+      }
+      page = add_page(std::move(mixed));
     }
   }
   return out;

@@ -111,7 +111,7 @@ class Replayer {
                              const std::vector<std::uint8_t>& frame, PacketResult& out);
   void compare(const ProgramRun& run, const std::optional<ir::DirectionVerdict>& verdict,
                PacketResult& out) const;
-  void proxy(const Packet& packet, PacketResult& out);
+  void proxy(const Packet& packet, const std::string& parser, PacketResult& out);
   void judge_request(const ir::L7Request& request, const std::string& text, PacketResult& out);
 
   const ir::World& world_;
@@ -149,6 +149,11 @@ void Replayer::compare(const ProgramRun& run, const std::optional<ir::DirectionV
         run.result.drop_reason == 0 ? "" : fmt::format(" ({})", run.result.drop_reason), want);
   };
   if (!verdict) return say("nothing: this is no endpoint");
+  const auto record_agrees = [&] {
+    const std::optional<ir::VerdictRecord>& said = run.result.said;
+    return !said || (said->reason == verdict->reason && said->parser == verdict->parser &&
+                     said->auth == verdict->auth);
+  };
   const bool authenticate = verdict->auth && verdict->auth->type != ir::AuthType::Disabled;
   switch (verdict->verdict) {
     case ir::VerdictKind::Allow:
@@ -159,6 +164,9 @@ void Replayer::compare(const ProgramRun& run, const std::optional<ir::DirectionV
                                         : Outcome::Pass;
       if (run.result.outcome != want || (authenticate && run.result.drop_reason != 189)) {
         say(authenticate ? "drop until authenticated" : redirect ? "redirect" : "allow");
+      } else if (!record_agrees()) {
+        say(fmt::format("{} for another reason ({})", redirect ? "redirect" : "allow",
+                        ir::reason_name(verdict->reason)));
       }
       break;
     }
@@ -202,14 +210,14 @@ void Replayer::judge_request(const ir::L7Request& request, const std::string& te
 }
 
 // The proxy reads what the client sends on a redirected connection.
-void Replayer::proxy(const Packet& packet, PacketResult& out) {
-  if (packet.protocol == ir::kProtoUdp) {
+void Replayer::proxy(const Packet& packet, const std::string& parser, PacketResult& out) {
+  if (parser == "dns" && packet.protocol == ir::kProtoUdp) {
     if (const auto name = parse_dns_query(packet.payload)) {
       judge_request(ir::DnsQuery{*name}, "the query for " + *name, out);
     }
     return;
   }
-  if (packet.protocol != ir::kProtoTcp) return;
+  if (parser != "http" || packet.protocol != ir::kProtoTcp) return;
   HttpStream& stream = streams_[tuple_of(packet)];
   if ((packet.tcp_flags & kSyn) != 0) {
     stream.start(packet.sequence + 1);
@@ -278,9 +286,11 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   flow.port = packet.policy_port();
   out.flow = flow;
   const ir::FlowVerdict verdict = ir::evaluate(world_, flow);
+  std::string parser;  // of the first proxy on the way
   for (const ProgramRun& run : out.programs) {
     const auto& half = run.direction == ir::Direction::Egress ? verdict.egress : verdict.ingress;
     compare(run, half, out);
+    if (half && parser.empty()) parser = half->parser;
     const bool decides = out.fate != Fate::Drop || run.result.outcome == Outcome::Drop;
     if (half && decides && !half->rules.empty()) out.rules = half->rules;
     if (out.fate == Fate::Drop && decides && half && half->rules.empty()) {
@@ -289,7 +299,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   }
   if (out.fate == Fate::Drop) return out;
   if (has_ports) connections_.insert(tuple_of(packet));
-  if (out.fate == Fate::Redirect) proxy(packet, out);
+  if (out.fate == Fate::Redirect) proxy(packet, parser, out);
   return out;
 }
 

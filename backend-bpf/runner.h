@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ir/base/expected.h"
 #include "ir/l4.h"
+#include "ir/resolved.h"
 
 namespace policyc::bpf {
 
@@ -18,7 +20,8 @@ struct RunResult {
   Outcome outcome = Outcome::Pass;
   std::uint32_t drop_reason = 0;  // Cilium's number without the sign; 0 if not dropped
   int record = -1;                // verdict record that decided; -1 where the policy was not asked
-  std::uint32_t nanoseconds = 0;  // mean of one run, where the packet was repeated
+  std::optional<ir::VerdictRecord> said;  // what that record says
+  std::uint32_t nanoseconds = 0;          // mean of one run, where the packet was repeated
 };
 
 class Runner {

@@ -1,0 +1,85 @@
+// The output of `policyc compile` (interfaces.md §6): manifest.json, src/*.c, obj/*.o, maps/*.img.
+// Files are named by the hash of what they hold, so an unchanged endpoint is neither compiled nor
+// written again.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend-bpf/layout.h"
+#include "ir/base/expected.h"
+#include "ir/evaluate.h"
+#include "ir/resolved.h"
+
+namespace policyc::bpf {
+
+struct InputFile {
+  std::string path;
+  std::string sha256;
+};
+
+struct CompileOptions {
+  std::string directory;
+  std::string tool;  // "policyc 0.1.0"
+  std::vector<InputFile> inputs;
+  bool emit_c = true, emit_objects = true, emit_maps = true;
+  // (view, endpoint) indices of the endpoints wanted; empty = all.
+  std::vector<std::pair<std::size_t, std::size_t>> only;
+  // More files of the output: path inside the directory, text.
+  std::map<std::string, std::string> more;
+};
+
+// An endpoint without a program.
+struct RefusedEndpoint {
+  std::string name;  // "default/frontend", or the node
+  std::string why;
+  bool depends = false;  // the answer hangs on something unknown or unsupported, else: an error
+};
+
+struct CompileReport {
+  enum class Status {
+    Done,
+    NoCompiler,  // the clang module is missing: exit code 3
+    CannotWrite,
+    Failed  // a bug in policyc: what was emitted does not compile
+  } status = Status::Done;
+  std::string message;        // for all but Done
+  std::size_t endpoints = 0;  // with a program
+  std::size_t programs = 0;   // distinct programs
+  std::size_t compiled = 0;   // of them, not found in the directory
+  std::size_t images = 0;     // distinct images
+  std::size_t written = 0;    // files written; all others were there already
+  std::vector<RefusedEndpoint> refused;
+};
+
+// Names of an endpoint's pods ("ns/name", "ns/Kind/name"), or the node's for the host.
+std::vector<std::string> endpoint_names(const ir::World& world, const ir::NodeView& view,
+                                        const ir::ResolvedEndpoint& endpoint);
+
+// Each file is complete or absent, the manifest comes last, and files of an earlier compile that
+// are not wanted any more go after it.
+CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
+                      const CompileOptions& options);
+
+// What a manifest says, as far as running the programs needs it.
+struct ManifestEndpoint {
+  std::string view;
+  std::vector<std::string> names;
+  bool host = false;
+  std::string object, image, identities;  // paths inside the directory
+  SizeClass sizes;
+};
+struct Manifest {
+  std::vector<ManifestEndpoint> endpoints;
+  std::map<std::string, std::string> sha256;  // per path
+};
+
+// Any text is safe to read; paths that lead out of the directory are refused.
+Expected<Manifest> read_manifest(const std::string& directory);
+// A whole file; the error names it.
+Expected<std::string> read_file(const std::string& path);
+
+}  // namespace policyc::bpf

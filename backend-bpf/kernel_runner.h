@@ -1,0 +1,53 @@
+// Runs packets through compiled artefacts in the kernel.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend-bpf/artefact.h"
+#include "backend-bpf/image.h"
+#include "backend-bpf/kernel.h"
+#include "backend-bpf/runner.h"
+
+namespace policyc::bpf {
+
+// Loads an endpoint's object and images when its first packet comes; identity tries are shared by
+// the endpoints of a view. A proxy is there: redirected packets go on with its mark.
+class KernelRunner : public Runner {
+ public:
+  // `world` and `resolved` name the endpoints; both must outlive the runner.
+  static Expected<std::unique_ptr<KernelRunner>> open(const std::string& directory,
+                                                      const ir::World& world,
+                                                      const ir::Resolved& resolved);
+
+  Expected<RunResult> run(std::size_t view, std::size_t endpoint, ir::Direction direction,
+                          const std::vector<std::uint8_t>& frame, unsigned repeat) override;
+
+  // Files used so far whose bytes are not what the manifest says.
+  const std::vector<std::string>& changed_files() const { return changed_; }
+
+ private:
+  struct Endpoint {
+    PolicyImage image;
+    LoadedObject object;
+  };
+
+  KernelRunner(std::string directory, Manifest manifest, const ir::World& world,
+               const ir::Resolved& resolved);
+  Expected<Endpoint*> endpoint(std::size_t view, std::size_t endpoint);
+  Expected<std::string> read(const std::string& path);
+
+  std::string directory_;
+  Manifest manifest_;
+  const ir::World& world_;
+  const ir::Resolved& resolved_;
+  std::map<std::pair<std::string, std::string>, const ManifestEndpoint*> by_name_;  // view, name
+  std::map<std::pair<std::size_t, std::size_t>, std::unique_ptr<Endpoint>> loaded_;
+  // The first object loaded with these tries, and its sizes: it lends its map.
+  std::map<std::pair<std::string, std::size_t>, const LoadedObject*> lenders_;
+  std::vector<std::string> changed_;
+};
+
+}  // namespace policyc::bpf

@@ -1,0 +1,390 @@
+// From policies to packets: what the compiled programs do is what the reference evaluator says.
+#include "backend-bpf/replay.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "backend-bpf/artefact.h"
+#include "backend-bpf/capture.h"
+#include "backend-bpf/kernel_runner.h"
+#include "ir/base/sha256.h"
+#include "ir/resolve.h"
+#include "tests/backend-bpf/bpf_support.h"
+#include "tests/ir/world_gen.h"
+
+namespace policyc {
+namespace {
+
+using namespace testing;
+namespace fs = std::filesystem;
+using bpf::Fate;
+
+// A directory that goes away with the test.
+class Scratch {
+ public:
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "policyc-test-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() {
+    std::error_code ec;
+    fs::remove_all(path_, ec);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+bpf::CompileReport compile_into(const std::string& directory, const ir::World& world,
+                                const ir::Resolved& resolved) {
+  bpf::CompileOptions options;
+  options.directory = directory;
+  options.tool = "policyc test";
+  return bpf::compile(world, resolved, options);
+}
+
+std::optional<ir::IpAddress> address(const ir::World& world, const ir::Party& party,
+                                     ir::Family family) {
+  if (const auto* p = std::get_if<ir::PodParty>(&party)) {
+    for (const ir::IpAddress& ip : world.inventory.pods[p->pod].ips) {
+      if (ip.family == family) return ip;
+    }
+  } else if (const auto* a = std::get_if<ir::AddressParty>(&party)) {
+    if (a->ip.family == family) return a->ip;
+  } else if (const auto* n = std::get_if<ir::NodeParty>(&party)) {
+    for (const ir::IpAddress& ip : world.inventory.nodes[n->node].addresses) {
+      if (ip.family == family) return ip;
+    }
+  }
+  return std::nullopt;
+}
+
+TEST(Replay, ProgramsAgreeWithTheEvaluator) {
+  POLICYC_NEEDS_BPF();
+  // One directory for all worlds: objects of known sizes are not compiled again.
+  const Scratch scratch;
+  std::size_t judged = 0;
+  std::set<Fate> fates;
+  const bool ok = rc::check("replay of random worlds", [&] {
+    const Choice pick;
+    const ir::World world = random_world(pick);
+    const ir::Resolved resolved = ir::resolve(world);
+    const bpf::CompileReport report = compile_into(scratch.path(), world, resolved);
+    if (report.status != bpf::CompileReport::Status::Done) RC_FAIL(report.message);
+    // Pods and nodes whose policy cannot be computed have no program.
+    std::set<std::size_t> frozen;
+    bool host_frozen = false;
+    for (const ir::NodeView& view : resolved.views) {
+      for (const ir::ResolvedEndpoint& e : view.endpoints) {
+        if (e.error.empty()) continue;
+        frozen.insert(e.pods.begin(), e.pods.end());
+        host_frozen = host_frozen || e.host;
+      }
+    }
+    auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+    if (!runner) RC_FAIL(runner.error());
+    std::vector<bpf::Fixture> fixtures;
+    for (int i = 0; i < 30; ++i) {
+      const ir::Flow flow = random_flow(pick, world);
+      const auto has_program = [&](const ir::Party& party) {
+        const auto* pod = std::get_if<ir::PodParty>(&party);
+        return pod != nullptr ? frozen.count(pod->pod) == 0 : !host_frozen;
+      };
+      if (!has_program(flow.from) || !has_program(flow.to)) continue;
+      const auto family = world.settings.ipv6 && pick.flip() ? ir::Family::V6 : ir::Family::V4;
+      const auto from = address(world, flow.from, family);
+      const auto to = address(world, flow.to, family);
+      if (!from || !to) continue;
+      bpf::Packet p;
+      p.from = *from;
+      p.to = *to;
+      p.protocol = flow.protocol;
+      p.source_port = 40000;
+      p.destination_port = flow.port;
+      p.icmp_type = static_cast<std::uint8_t>(flow.port);
+      p.tcp_flags = bpf::kSyn;
+      fixtures.push_back({"f", {{bpf::build_frame(p), std::nullopt}}});
+    }
+    const auto results = bpf::replay(world, resolved, **runner, fixtures);
+    if (!results) RC_FAIL(results.error());
+    for (const bpf::PacketResult& r : *results) {
+      if (!r.mismatch.empty()) RC_FAIL(r.summary + ": " + r.mismatch);
+      judged += r.programs.size();
+      fates.insert(r.fate);
+    }
+    RC_ASSERT((*runner)->changed_files().empty());
+  });
+  EXPECT_TRUE(ok);
+  EXPECT_GT(judged, 500U);
+  EXPECT_EQ(fates, (std::set<Fate>{Fate::Pass, Fate::Drop, Fate::Redirect}));
+}
+
+// Frontend may GET /api/…, nothing else; everything else is closed.
+ir::World http_world() {
+  ir::World world;
+  world.settings.ipv6 = false;
+  ir::Inventory& inv = world.inventory;
+  inv.namespaces.push_back({"shop", {{"kubernetes.io/metadata.name", "shop"}}, {}});
+  for (const char* name : {"backend", "frontend"}) {
+    ir::Pod pod;
+    pod.ns = "shop";
+    pod.name = name;
+    pod.labels["app"] = name;
+    pod.ips = {*ir::parse_ip(name[0] == 'b' ? "10.0.0.2" : "10.0.0.1")};
+    inv.pods.push_back(pod);
+  }
+  ir::Policy policy;
+  policy.ref = {"CiliumNetworkPolicy", "shop", "backend"};
+  world.policies.policies.push_back(policy);
+  ir::Rule rule;
+  rule.subject.requirements = {label_requirement("k8s", "app", ir::Operator::In, {"backend"})};
+  rule.has_ingress = true;
+  ir::RuleItem item;
+  item.all_l4 = false;
+  ir::Peer peer;
+  peer.selector.requirements = {label_requirement("k8s", "app", ir::Operator::In, {"frontend"})};
+  item.peers.push_back(peer);
+  ir::PortRule ports;
+  ir::Port port;
+  port.number = 80;
+  port.text = "80";
+  ports.ports.push_back(port);
+  ports.l7.parser = ir::Parser::Http;
+  ir::HttpRule http;
+  http.method = "GET";
+  http.path = "/api/.*";
+  ports.l7.http.push_back(http);
+  item.ports.push_back(ports);
+  item.origin = {0, "spec.ingress[0]", {}};
+  rule.items.push_back(item);
+  world.policies.rules.push_back(rule);
+  return world;
+}
+
+bpf::Packet to_backend(std::uint8_t flags, std::uint32_t sequence, const std::string& payload) {
+  bpf::Packet p;
+  p.from = *ir::parse_ip("10.0.0.1");
+  p.to = *ir::parse_ip("10.0.0.2");
+  p.source_port = 40000;
+  p.destination_port = 80;
+  p.tcp_flags = flags;
+  p.sequence = sequence;
+  p.payload.assign(payload.begin(), payload.end());
+  return p;
+}
+
+bpf::Packet from_backend(std::uint8_t flags) {
+  bpf::Packet p = to_backend(flags, 0, "");
+  std::swap(p.from, p.to);
+  std::swap(p.source_port, p.destination_port);
+  return p;
+}
+
+TEST(Replay, GetPassesAndPostIsRefused) {
+  POLICYC_NEEDS_BPF();
+  const ir::World world = http_world();
+  const ir::Resolved resolved = ir::resolve(world);
+  const Scratch scratch;
+  const bpf::CompileReport report = compile_into(scratch.path(), world, resolved);
+  ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+  auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+  ASSERT_TRUE(runner) << runner.error();
+  const auto frame = [](const bpf::Packet& p) {
+    return bpf::ReplayPacket{bpf::build_frame(p), std::nullopt};
+  };
+  bpf::Packet wrong_port = to_backend(bpf::kSyn, 0, "");
+  wrong_port.destination_port = 81;
+  const std::string get = "GET /api/a HTTP/1.1\r\nHost: b\r\n\r\n";
+  const std::string post = "POST /api/a HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n";
+  const std::vector<bpf::Fixture> fixtures = {
+      {"http",
+       {frame(to_backend(bpf::kSyn, 99, "")), frame(from_backend(bpf::kSyn | bpf::kAck)),
+        // The request comes in two segments, the second first.
+        frame(to_backend(bpf::kAck, 110, get.substr(10))),
+        frame(to_backend(bpf::kAck, 100, get.substr(0, 10))),
+        frame(to_backend(bpf::kAck, 100 + static_cast<std::uint32_t>(get.size()), post))}},
+      {"other port", {frame(wrong_port)}}};
+  const auto results = bpf::replay(world, resolved, **runner, fixtures);
+  ASSERT_TRUE(results) << results.error();
+  std::vector<Fate> fates;
+  for (const auto& r : *results) {
+    EXPECT_EQ(r.mismatch, "") << r.summary;
+    fates.push_back(r.fate);
+  }
+  EXPECT_EQ(fates, (std::vector<Fate>{Fate::Redirect, Fate::Pass, Fate::Redirect, Fate::Pass,
+                                      Fate::Refused, Fate::Drop}));
+  const bpf::PacketResult& refused = (*results)[4];
+  ASSERT_FALSE(refused.rules.empty());
+  EXPECT_EQ(refused.rules[0].policy, 0U);
+  EXPECT_NE(refused.reason.find("POST /api/a"), std::string::npos) << refused.reason;
+  EXPECT_EQ((*results)[0].programs.size(), 2U);  // egress of the source, ingress of the target
+  EXPECT_TRUE((*results)[1].programs.empty());   // a reply
+  EXPECT_EQ((*results)[5].programs.back().result.drop_reason, 133U);
+}
+
+TEST(Replay, AFlippedDecisionIsAMismatch) {
+  POLICYC_NEEDS_BPF();
+  const ir::World world = http_world();
+  const ir::Resolved resolved = ir::resolve(world);
+  const Scratch scratch;
+  ASSERT_EQ(compile_into(scratch.path(), world, resolved).status, bpf::CompileReport::Status::Done);
+  // Turn every decision of the image into the other of its verdicts, as a bug of the compiler
+  // would.
+  std::size_t flipped = 0;
+  for (const auto& entry : fs::directory_iterator(scratch.path() + "/maps")) {
+    const auto bytes = bpf::read_file(entry.path());
+    auto image = bpf::read_policy_image(*bytes);
+    if (!image) continue;
+    for (const bpf::DirectionInfo& d : image->direction) {
+      if (d.records < 2) continue;
+      for (std::uint32_t i = 0; i < d.classes * d.columns; ++i) {
+        std::uint16_t& cell = image->cells[d.first_cell + i];
+        cell =
+            static_cast<std::uint16_t>(d.first_record + (cell - d.first_record + 1U) % d.records);
+        ++flipped;
+      }
+    }
+    std::ofstream(entry.path(), std::ios::binary) << bpf::write_image(*image);
+  }
+  ASSERT_GT(flipped, 0U);
+  auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+  ASSERT_TRUE(runner);
+  const std::vector<bpf::Fixture> fixtures = {
+      {"f", {{bpf::build_frame(to_backend(bpf::kSyn, 0, "")), std::nullopt}}}};
+  const auto results = bpf::replay(world, resolved, **runner, fixtures);
+  ASSERT_TRUE(results) << results.error();
+  EXPECT_NE((*results)[0].mismatch, "");
+  EXPECT_FALSE((*runner)->changed_files().empty());
+}
+
+TEST(Artefact, SecondCompileWritesNothing) {
+  if (const auto module = bpf::find_clang_module(); !module) {
+    GTEST_SKIP() << "skipped: " << module.error();
+  }
+  ir::World world = http_world();
+  const Scratch scratch;
+  const auto snapshot = [&] {
+    std::map<std::string, std::string> out;
+    for (const auto& entry : fs::recursive_directory_iterator(scratch.path())) {
+      if (entry.is_regular_file()) out[entry.path()] = sha256_hex(*bpf::read_file(entry.path()));
+    }
+    return out;
+  };
+  const auto first = compile_into(scratch.path(), world, ir::resolve(world));
+  ASSERT_EQ(first.status, bpf::CompileReport::Status::Done) << first.message;
+  EXPECT_EQ(first.endpoints, 2U);
+  EXPECT_EQ(first.programs, 1U);
+  EXPECT_EQ(first.compiled, 1U);
+  EXPECT_EQ(first.images, 3U);  // tries, and a policy each
+  const auto before = snapshot();
+  const auto second = compile_into(scratch.path(), world, ir::resolve(world));
+  EXPECT_EQ(second.compiled, 0U);
+  EXPECT_EQ(second.written, 0U);
+  EXPECT_EQ(snapshot(), before);
+  // Another policy: one image and the manifest, no compiler; the old image goes.
+  world.policies.rules[0].items[0].ports[0].ports[0].number = 8080;
+  world.policies.rules[0].items[0].ports[0].ports[0].text = "8080";
+  const auto third = compile_into(scratch.path(), world, ir::resolve(world));
+  EXPECT_EQ(third.compiled, 0U);
+  EXPECT_EQ(third.written, 2U);
+  EXPECT_EQ(snapshot().size(), before.size());
+  // A damaged object is made again.
+  for (const auto& entry : fs::directory_iterator(scratch.path() + "/obj")) {
+    std::ofstream(entry.path(), std::ios::binary | std::ios::app) << "x";
+  }
+  EXPECT_EQ(compile_into(scratch.path(), world, ir::resolve(world)).compiled, 1U);
+}
+
+TEST(Artefact, HostileManifestsAreRefused) {
+  const Scratch scratch;
+  const auto with = [&](const std::string& text) {
+    std::ofstream(scratch.path() + "/manifest.json", std::ios::trunc) << text;
+    const auto m = bpf::read_manifest(scratch.path());
+    return m ? std::string() : m.error();
+  };
+  EXPECT_NE(bpf::read_manifest(scratch.path() + "/none").error(), "");
+  EXPECT_NE(with("["), "");
+  EXPECT_NE(with("{}").find("schema"), std::string::npos);
+  EXPECT_NE(with(R"({"schema":1,"endpoints":[7]})"), "");
+  EXPECT_NE(with(R"({"schema":1,"files":{"../x":{"sha256":""}},"endpoints":[]})").find("out of"),
+            std::string::npos);
+  const std::string endpoint =
+      R"({"view":"-","pods":["a/b"],"object":"OBJ","image":"i","identities":"t",)"
+      R"("sizes":{"trie4_blocks":16,"trie6_blocks":64,"identities":IDS,"pages":64,"cells":4096,)"
+      R"("records":64}})";
+  const auto endpoint_with = [&](const std::string& object, const std::string& ids) {
+    std::string e = endpoint;
+    e.replace(e.find("OBJ"), 3, object);
+    e.replace(e.find("IDS"), 3, ids);
+    return with(R"({"schema":1,"endpoints":[)" + e + "]}");
+  };
+  EXPECT_EQ(endpoint_with("obj/a.o", "256"), "");
+  EXPECT_NE(endpoint_with("/etc/passwd", "256").find("out of"), std::string::npos);
+  EXPECT_NE(endpoint_with("obj/a.o", "255").find("identities"), std::string::npos);
+  EXPECT_NE(endpoint_with("obj/a.o", "4294967296").find("identities"), std::string::npos);
+}
+
+TEST(Artefact, EndpointsThatCannotBeComputedAreNamed) {
+  if (const auto module = bpf::find_clang_module(); !module) {
+    GTEST_SKIP() << "skipped: " << module.error();
+  }
+  ir::World world = http_world();
+  world.policies.policies[0].unsupported = {"something new"};
+  const Scratch scratch;
+  const auto report = compile_into(scratch.path(), world, ir::resolve(world));
+  ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+  EXPECT_EQ(report.endpoints, 1U);
+  ASSERT_EQ(report.refused.size(), 1U);
+  EXPECT_EQ(report.refused[0].name, "shop/backend");
+  EXPECT_TRUE(report.refused[0].depends);
+}
+
+TEST(Capture, PcapSurvivesTheFile) {
+  const Scratch scratch;
+  const std::vector<std::vector<std::uint8_t>> frames = {
+      bpf::build_frame(to_backend(bpf::kSyn, 0, "")),
+      bpf::build_frame(to_backend(bpf::kAck, 1, "GET / HTTP/1.1\r\n\r\n"))};
+  const std::string path = scratch.path() + "/a.pcap";
+  ASSERT_TRUE(bpf::write_capture(path, frames));
+  const auto back = bpf::read_capture(path);
+  ASSERT_TRUE(back) << back.error();
+  EXPECT_EQ(*back, frames);
+}
+
+// A pcapng file by hand: section header, interface (Ethernet), one enhanced packet block.
+TEST(Capture, PcapngIsRead) {
+  const Scratch scratch;
+  const std::vector<std::uint8_t> frame = bpf::build_frame(to_backend(bpf::kSyn, 0, "ab"));
+  std::string out;
+  const auto u32 = [&](std::uint32_t v) {
+    out.append(reinterpret_cast<const char*>(&v), sizeof v);
+  };
+  for (const std::uint32_t v : {0x0A0D0D0AU, 28U, 0x1A2B3C4DU, 1U, ~0U, ~0U, 28U}) u32(v);
+  for (const std::uint32_t v : {1U, 20U, 1U, 65535U, 20U}) u32(v);
+  const auto size = static_cast<std::uint32_t>(frame.size());
+  const std::uint32_t padded = (size + 3) / 4 * 4;
+  for (const std::uint32_t v : {6U, 32 + padded, 0U, 0U, 0U, size, size}) u32(v);
+  out.append(frame.begin(), frame.end());
+  out.append(padded - size, '\0');
+  u32(32 + padded);
+  const std::string path = scratch.path() + "/a.pcapng";
+  std::ofstream(path, std::ios::binary) << out;
+  const auto back = bpf::read_capture(path);
+  ASSERT_TRUE(back) << back.error();
+  ASSERT_EQ(back->size(), 1U);
+  EXPECT_EQ((*back)[0], frame);
+  // Cut off in the middle of the packet: an error, not fewer packets.
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << out.substr(0, out.size() - 20);
+  EXPECT_FALSE(bpf::read_capture(path));
+}
+
+}  // namespace
+}  // namespace policyc
