@@ -5,36 +5,60 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/options.h"
+#include "cli/engine.h"
+#include "cli/mapstate.h"
 #include "frontend/print_ast.h"
+#include "ir/print.h"
+#include "ir/resolve.h"
 
 namespace policyc::cli {
 namespace {
 
-struct DumpOptions : CommonOptions {
+struct DumpOptions : EngineOptions {
   std::string what;
   std::string format = "text";
 };
 
-int dump_ast(const DumpOptions&, Input& input, Env& env) {
-  env.out << frontend::print_ast(input.loaded);
-  return kOk;
+bool json(const DumpOptions& o) { return o.format == "json"; }
+
+void dump_ir(const DumpOptions&, const Engine& engine, Env& env) {
+  env.out << ir::print(engine.world.policies, engine.sources());
 }
 
-// A stage is one row here and one function.
+void dump_identities(const DumpOptions& o, const Engine& engine, Env& env) {
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  env.out << (json(o) ? identities_json(resolved) : ir::print_identities(resolved));
+}
+
+void dump_mapstate(const DumpOptions& o, const Engine& engine, Env& env) {
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  env.out << (json(o) ? mapstate_json(engine.world, resolved)
+                      : mapstate_text(engine.world, resolved));
+}
+
+// A stage behind the front end is one row here and one function.
 struct DumpKind {
   std::string name;
-  int (*run)(const DumpOptions&, Input&, Env&);
+  void (*run)(const DumpOptions&, const Engine&, Env&);
 };
-const DumpKind kKinds[] = {{"ast", dump_ast}};
+const DumpKind kKinds[] = {
+    {"ir", dump_ir}, {"identities", dump_identities}, {"mapstate", dump_mapstate}};
 
 int dump(DumpOptions& o, Env& env) {
-  Input input;
   int exit_code = kOk;
-  if (!load_inputs(o, env, input, exit_code)) return exit_code;
-  for (const DumpKind& kind : kKinds) {
-    if (kind.name == o.what) exit_code = kind.run(o, input, env);
+  if (o.what == "ast") {
+    Input input;
+    if (!load_inputs(o.common, env, input, exit_code)) return exit_code;
+    env.out << frontend::print_ast(input.loaded);
+    print_timing(o.common, input.loaded, env);
+    return exit_code;
   }
-  print_timing(o, input.loaded, env);
+  Engine engine;
+  if (!load_engine(o, env, engine, exit_code)) return exit_code;
+  for (const DumpKind& kind : kKinds) {
+    if (kind.name == o.what) kind.run(o, engine, env);
+  }
+  print_timing(o.common, engine.input.loaded, env);
   return exit_code;
 }
 
@@ -43,14 +67,16 @@ int dump(DumpOptions& o, Env& env) {
 void add_dump(Cli& cli) {
   auto o = std::make_shared<DumpOptions>();
   CLI::App* command = cli.add("dump", "print what the compiler sees, deterministically",
-                              "  policyc dump ast policies/");
-  std::vector<std::string> names;
+                              "  policyc dump ast policies/\n"
+                              "  policyc dump ir policies/ cluster.yaml\n"
+                              "  policyc dump mapstate --format json --world DIR");
+  std::vector<std::string> names = {"ast"};
   for (const DumpKind& kind : kKinds) names.push_back(kind.name);
   command->add_option("WHAT", o->what, "the stage")
       ->required()
       ->check(one_of(names))
       ->type_name("");
-  add_common_options(*command, *o);
+  add_engine_options(*command, *o, PathArgument::Declare);
   command->add_option("--format", o->format, "where a stage has both")
       ->check(one_of({"text", "json"}))
       ->type_name("text|json");
