@@ -50,9 +50,13 @@ fi
 
 echo "packages: installing ${#missing[@]} with apt-get, without recommended extras:"
 printf '  %s\n' "${missing[*]}"
+echo "packages: up to 300 MB to download where all are missing; a few minutes"
+# Errors stay visible; the running commentary of apt and dpkg does not.
 apt() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
-    -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq -y \
+    -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" >/dev/null
 }
+started=$SECONDS
 apt update
 apt install --no-install-recommends "${missing[@]}"
+echo "packages: done in $((SECONDS - started)) s"
