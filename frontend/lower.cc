@@ -168,6 +168,7 @@ class CiliumLowering {
   ir::PolicySet& out_;
   bool clusterwide_;
   bool init_subject_ = false;
+  std::optional<Requirement> overwritten_;  // by subject()
 };
 
 bool is_namespace_key(const Requirement& r) {
@@ -182,6 +183,9 @@ Selector CiliumLowering::subject(const SelectorAst& ast) {
   for (std::size_t i = 0; i < labels; ++i) {
     const Requirement& r = s.requirements[i];
     if (r.source == "k8s" && r.key == ir::kNamespaceKey) {
+      if (r.symbol.empty() && r.values != std::vector<std::string>{policy_.ns}) {
+        overwritten_ = r;
+      }
       s.requirements.erase(s.requirements.begin() + static_cast<std::ptrdiff_t>(i));
       break;
     }
@@ -225,13 +229,19 @@ void CiliumLowering::lower_rule(const RuleAst& ast) {
   rule.policy = index_;
   rule.ns = clusterwide_ ? "" : policy_.ns;
   rule.origin = {index_, ast.path, ast.range};
+  if (ast.description) rule.description = ast.description->text;
   if (ast.node_selector) {
     // In a CNP it is accepted under `specs`, and has no effect (§15.10).
     if (!clusterwide_) return;
     rule.host_subject = true;
     rule.subject = lower_selector(*ast.node_selector, sources_, "", "");
   } else if (ast.endpoint_selector) {
+    overwritten_.reset();
     rule.subject = subject(*ast.endpoint_selector);
+    if (overwritten_) {
+      rule.overwritten_ns = overwritten_->values.empty() ? "" : overwritten_->values[0];
+      rule.overwritten_range = overwritten_->range;
+    }
   }
   init_subject_ =
       std::any_of(rule.subject.requirements.begin(), rule.subject.requirements.end(),
@@ -246,6 +256,11 @@ void CiliumLowering::lower_rule(const RuleAst& ast) {
   const auto some = [](const OptList<RuleItemAst>& list) { return list && !list->empty(); };
   rule.has_ingress = some(ast.ingress) || some(ast.ingress_deny);
   rule.has_egress = some(ast.egress) || some(ast.egress_deny);
+  const auto empty = [](const OptList<RuleItemAst>& list) { return list && list->empty(); };
+  rule.empty_ingress = empty(ast.ingress);
+  rule.empty_egress = empty(ast.egress);
+  rule.asked_deny_ingress = ast.default_deny_ingress.value_or(false);
+  rule.asked_deny_egress = ast.default_deny_egress.value_or(false);
   rule.default_deny_ingress = ast.default_deny_ingress.value_or(true);
   rule.default_deny_egress = ast.default_deny_egress.value_or(true);
   out_.rules.push_back(std::move(rule));
@@ -294,8 +309,9 @@ void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_
   const auto filled = [](const auto& list) { return list && !list->empty(); };
   const bool fqdns = filled(ast.fqdns);
   // An empty list selects nobody, whatever else is there; names survive empty address lists.
-  if (empty(ast.endpoints) || empty(ast.nodes)) return;
-  if ((empty(ast.cidr) || empty(ast.cidr_set) || empty(ast.entities)) && !fqdns) return;
+  item.empty_peers = empty(ast.endpoints) || empty(ast.nodes) ||
+                     ((empty(ast.cidr) || empty(ast.cidr_set) || empty(ast.entities)) && !fqdns);
+  if (item.empty_peers) return;
 
   if (ast.groups) {
     // The operator turns groups into addresses that only the cloud knows.
@@ -358,6 +374,7 @@ void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_
     // In a deny section services are never resolved (§4.4).
     for (const ServiceAst& s : *ast.services) found = (!item.deny && service(s, item)) || found;
     // Nothing found leaves a peer list that is there but empty: everybody on those ports.
+    item.services_unmatched = !found;
     if (!found) item.any_peer = has_l4;
     return;
   }
@@ -646,7 +663,10 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
     port.end = static_cast<std::uint16_t>(*ast.end_port);
   }
   // An inverted range is its first port; `0` with the last port is all ports (§15.19).
-  if (port.name.empty() && port.end <= port.number) port.end = 0;
+  if (port.name.empty() && port.end <= port.number) {
+    if (port.symbol.empty() && port.end > 0) port.ignored_end = ast.end_port_range;
+    port.end = 0;
+  }
   if (port.name.empty() && port.number == 0 && port.end == 65535) port.end = 0;
   std::string protocol = ast.protocol ? ast.protocol->text : "ANY";
   for (char& c : protocol) {
@@ -678,15 +698,25 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const So
   if (filled(ast.http)) {
     out.parser = ir::Parser::Http;
     for (const HttpAst& h : *ast.http) {
-      ir::HttpRule rule{text(h.method), text(h.path), text(h.host), {}, "", h.range};
+      ir::HttpRule rule;
+      rule.method = text(h.method);
+      rule.path = text(h.path);
+      rule.host = text(h.host);
+      rule.range = h.range;
+      if (h.method) rule.method_range = h.method->range;
+      if (h.path) rule.path_range = h.path->range;
       for (const auto* t : {&h.method, &h.path, &h.host}) {
         if (*t && (*t)->unknown) rule.symbol = symbol_of(**t, sources);
       }
-      for (const Text& header : h.headers) rule.headers.push_back(lower_header(header.text));
+      for (const Text& header : h.headers) {
+        rule.headers.push_back(lower_header(header.text));
+        rule.headers.back().range = header.range;
+      }
       for (const HeaderMatchAst& m : h.header_matches) {
         ir::HeaderMatch match;
         match.name = lower_header(m.name.text).name;
         if (m.value) match.value = m.value->text;
+        match.range = m.value ? m.value->range : m.range;
         match.secret = m.secret_name.has_value();
         const std::string action = text(m.mismatch);
         match.action = action == "LOG"       ? ir::HeaderAction::Log
@@ -705,6 +735,8 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const So
       rule.range = k.range;
       rule.client_id = text(k.client_id);
       rule.topic = text(k.topic);
+      rule.client_id_range = k.client_id ? k.client_id->range : k.range;
+      rule.topic_range = k.topic ? k.topic->range : k.range;
       if (k.role) {
         rule.api_keys = ir::kafka_role_keys(k.role->text);
       } else if (k.api_key && !k.api_key->empty()) {
@@ -768,6 +800,7 @@ ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings, Diagnost
     policy.error = p.ast.error;
     policy.range = p.ast.kind_range.known() ? p.ast.kind_range : p.ast.range;
     policy.set = p.set;
+    policy.ns_guessed = !p.ns.empty() && p.ns_source == NamespaceSource::Defaulted;
     out.policies.push_back(std::move(policy));
     if (!p.ast.accepted) continue;
     // Another network plugin knows nothing of Cilium's kinds.

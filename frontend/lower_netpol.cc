@@ -79,6 +79,7 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
       }
       if (!ast.peers || ast.peers->empty()) {
         ir::RuleItem item = base;
+        item.empty_peers = ast.peers.has_value();
         item.peers.push_back(
             {ir::PeerKind::Endpoint, ir::Selector{}, true, ast.range, "everybody"});
         rule.items.push_back(std::move(item));
@@ -150,6 +151,8 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
     rule.has_ingress = some(spec.ingress) || wants_ingress;
     rule.has_egress = some(spec.egress) || wants_egress;
   }
+  rule.unlisted_ingress = typed && some(spec.ingress) && !listed("Ingress");
+  rule.unlisted_egress = typed && some(spec.egress) && !listed("Egress");
   out.rules.push_back(std::move(rule));
 }
 

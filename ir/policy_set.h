@@ -23,7 +23,8 @@ struct Policy {
   Layer layer = Layer::None;
   std::string error;
   SourceRange range;
-  std::string set;  // deployment set
+  std::string set;          // deployment set
+  bool ns_guessed = false;  // no manifest names the namespace: it was defaulted
   // Things in it that this version cannot judge; questions about endpoints it selects are unknown.
   std::vector<std::string> unsupported;
 };
@@ -50,6 +51,7 @@ struct Port {
   Protocol protocol = kProtoTcp;  // TCP, UDP, SCTP, ICMP, ICMPv6 (ANY is expanded by lowering)
   std::string symbol;             // unknown value (`${VAR}`)
   SourceRange range;
+  SourceRange ignored_end;  // an endPort that is not greater than the port, and so has no effect
 };
 
 enum class HeaderAction : std::uint8_t { None, Log, Add, Delete, Replace };
@@ -59,6 +61,7 @@ struct HeaderMatch {
   std::optional<std::string> value;  // nullopt = presence
   bool secret = false;               // value lives in a Secret we cannot read
   HeaderAction action = HeaderAction::None;
+  SourceRange range;
 };
 
 struct HttpRule {
@@ -66,6 +69,7 @@ struct HttpRule {
   std::vector<HeaderMatch> headers;
   std::string symbol;  // unknown value (`${VAR}`)
   SourceRange range;
+  SourceRange method_range, path_range;
   bool match_all() const {
     return method.empty() && path.empty() && host.empty() && headers.empty();
   }
@@ -82,6 +86,7 @@ struct KafkaRule {
   std::optional<int> api_version;
   std::string client_id, topic;  // empty = any
   SourceRange range;
+  SourceRange client_id_range, topic_range;
 };
 
 struct GenericRule {
@@ -126,9 +131,11 @@ struct PortRule {
 struct RuleItem {
   Direction direction = Direction::Ingress;
   bool deny = false;
-  bool any_peer = false;    // no peer field at all: everybody (ports must then be given)
-  std::vector<Peer> peers;  // with !any_peer and no peers: nobody
-  bool all_l4 = true;       // neither toPorts nor icmps: every protocol, ICMP included
+  bool any_peer = false;            // no peer field at all: everybody (ports must then be given)
+  std::vector<Peer> peers;          // with !any_peer and no peers: nobody
+  bool empty_peers = false;         // a peer list that is written, and empty
+  bool services_unmatched = false;  // toServices finds no service
+  bool all_l4 = true;               // neither toPorts nor icmps: every protocol, ICMP included
   std::vector<PortRule> ports;
   std::optional<AuthType> auth;
   std::vector<Requirement> requires_;  // from/toRequires of this item, ANDed into all rules (§15.8)
@@ -144,6 +151,12 @@ struct Rule {
   std::vector<RuleItem> items;
   bool has_ingress = false, has_egress = false;  // a non-empty allow or deny section (§4.5)
   bool default_deny_ingress = true, default_deny_egress = true;
+  bool asked_deny_ingress = false, asked_deny_egress = false;  // enableDefaultDeny: true is written
+  bool empty_ingress = false, empty_egress = false;            // `ingress: []`, `egress: []`
+  bool unlisted_ingress = false, unlisted_egress = false;  // rules that policyTypes does not list
+  std::string overwritten_ns;  // another namespace in a CNP's endpointSelector, which has no effect
+  SourceRange overwritten_range;
+  std::string description;
   Origin origin;
 };
 

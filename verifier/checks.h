@@ -1,0 +1,16 @@
+// The semantic findings of `lint`: policies that a cluster accepts, and that do not do what they
+// say.
+#pragma once
+
+#include "ir/base/diagnostic.h"
+#include "ir/base/source.h"
+#include "ir/evaluate.h"
+
+namespace policyc {
+
+// Reports every finding POL0301–POL0399 about the accepted policies of the world. Findings that
+// hang on who exists are reported only where the inventory is complete; findings that need several
+// policies look at those of one deployment set.
+void run_checks(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink);
+
+}  // namespace policyc

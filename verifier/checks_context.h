@@ -1,0 +1,99 @@
+// What the groups of findings share: which rules apply together, and how a finding is reported.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "verifier/checks.h"
+#include "verifier/selector_logic.h"
+
+namespace policyc::checks {
+
+struct Context {
+  Context(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink);
+
+  const ir::World& world;
+  const SourceMap& sources;
+  DiagnosticSink& sink;
+  bool complete = false;               // the inventory names everybody there is
+  std::vector<char> has_alternatives;  // by policy: kind/namespace/name occurs again in its set
+  std::map<std::string, std::vector<const ir::Rule*>> sets;  // rules by deployment set
+  std::vector<ir::LabelSet> pods;                            // identities of inventory pods
+  // Every rule, once, with `f(rule)`.
+  const std::vector<ir::Rule>& rules() const { return world.policies.rules; }
+  const ir::Policy& policy_of(const ir::Rule& rule) const {
+    return world.policies.policies[rule.policy];
+  }
+  bool is_clusterwide(const ir::Rule& rule) const;
+  bool is_netpol(const ir::Rule& rule) const;
+
+  // The rules that are in force together with `rule`, itself included. With `certain`, only rules
+  // that no alternative of their policy replaces.
+  std::vector<const ir::Rule*> companions(const ir::Rule& rule, bool certain) const;
+  // Whether each endpoint of `narrow` is certainly one of `wide`.
+  bool subject_covers(const ir::Rule& wide, const ir::Rule& narrow) const;
+  // Whether some endpoint may be selected by both.
+  bool subjects_may_meet(const ir::Rule& a, const ir::Rule& b) const;
+
+  // Reports with policy and rule path filled in. An unknown range falls back to the rule's.
+  Diagnostic& report(DiagCode code, const ir::Rule& rule, SourceRange range, std::string message,
+                     const std::string& path = "");
+  // The word inside `within` that is the key `key:`; `within` where it is not found.
+  SourceRange key_range(SourceRange within, const std::string& key) const;
+  // "`web` (a.yaml:3:5)": how another rule is named in a note.
+  std::string name(const ir::Rule& rule) const;
+};
+
+inline bool has_direction(const ir::Rule& rule, ir::Direction d) {
+  return d == ir::Direction::Ingress ? rule.has_ingress : rule.has_egress;
+}
+inline bool denies_by_default(const ir::Rule& rule, ir::Direction d) {
+  return has_direction(rule, d) &&
+         (d == ir::Direction::Ingress ? rule.default_deny_ingress : rule.default_deny_egress);
+}
+inline bool contributes(const ir::RuleItem& item) {
+  if (!item.any_peer && item.peers.empty()) return false;
+  if (item.all_l4) return true;
+  for (const ir::PortRule& p : item.ports) {
+    if (!p.ports.empty()) return true;
+  }
+  return false;
+}
+inline bool is_all_peers(const ir::RuleItem& item) {
+  if (item.any_peer) return true;
+  for (const ir::Peer& p : item.peers) {
+    if (p.selector.wildcard()) return true;
+  }
+  return false;
+}
+inline bool port_has(const ir::Port& p, ir::Protocol protocol, std::uint16_t number) {
+  if (p.protocol != protocol) return false;
+  if (!p.symbol.empty() || !p.name.empty()) return true;  // may be
+  if (p.number == 0 && p.end == 0) return true;
+  return p.number <= number && number <= (p.end == 0 ? p.number : p.end);
+}
+// Whether the item may let the port through for somebody.
+inline bool item_may_allow(const ir::RuleItem& item, ir::Protocol protocol, std::uint16_t number) {
+  if (item.deny || !contributes(item)) return false;
+  if (item.all_l4) return true;
+  for (const ir::PortRule& r : item.ports) {
+    for (const ir::Port& p : r.ports) {
+      if (port_has(p, protocol, number)) return true;
+    }
+  }
+  return false;
+}
+
+void check_http(Context& c);       // headers, methods, paths, Kafka patterns
+void check_void_l7(Context& c);    // L7 rules that a wider allow makes void
+void check_dns(Context& c);        // toFQDNs and DNS rules
+void check_peers(Context& c);      // selectors that select nobody, or too many
+void check_ports(Context& c);      // ICMP types, ranges, named ports
+void check_cover(Context& c);      // items that another item makes redundant
+void check_isolation(Context& c);  // default deny: missing, void, or by accident
+void check_hosts(Context& c);      // host policies, probes, reserved endpoints
+void check_netpol(Context& c);     // what only NetworkPolicy has
+void check_inventory(Context& c);  // what the cluster's objects contradict
+
+}  // namespace policyc::checks

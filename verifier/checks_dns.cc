@@ -1,0 +1,162 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "verifier/checks_context.h"
+
+namespace policyc::checks {
+namespace {
+
+// What the rules in force with one rule let its endpoints do about names. Wherever another rule may
+// or may not select them, it is taken to help: silence is cheaper than a false alarm.
+struct Dns {
+  bool default_deny = false;                // egress is surely restricted
+  bool may_ask = false;                     // something lets port 53 out
+  bool seen = false;                        // some DNS rule covers them
+  bool over_udp = false, over_tcp = false;  // port 53
+  bool unknown = false;                     // a pattern hangs on a placeholder
+  std::vector<const ir::DnsRule*> patterns;
+  const ir::RuleItem* example = nullptr;  // an item that lets DNS out, of the rule itself if any
+};
+
+// Whether another rule helps the endpoints of `rule`: with a complete inventory each of its pods is
+// looked at.
+bool may_help(const Context& c, const ir::Rule& rule, const ir::Rule& other) {
+  if (c.subject_covers(other, rule)) return true;
+  if (!c.subjects_may_meet(rule, other)) return false;
+  if (!c.complete || has_symbol(rule.subject) || has_symbol(other.subject)) return true;
+  bool any = false;
+  for (const ir::LabelSet& pod : c.pods) {
+    if (!rule.subject.matches(pod)) continue;
+    any = true;
+    if (other.subject.matches(pod)) return true;
+  }
+  return !any;
+}
+
+Dns look(const Context& c, const ir::Rule& rule) {
+  Dns dns;
+  for (const ir::Rule* other : c.companions(rule, false)) {
+    if (!may_help(c, rule, *other)) continue;
+    if (denies_by_default(*other, ir::Direction::Egress) && c.subject_covers(*other, rule)) {
+      dns.default_deny = true;
+    }
+    for (const ir::RuleItem& item : other->items) {
+      if (item.direction != ir::Direction::Egress || item.deny) continue;
+      const bool udp = item_may_allow(item, ir::kProtoUdp, 53);
+      const bool tcp = item_may_allow(item, ir::kProtoTcp, 53);
+      dns.over_udp = dns.over_udp || udp;
+      dns.over_tcp = dns.over_tcp || tcp;
+      if (udp || tcp) {
+        dns.may_ask = true;
+        if (dns.example == nullptr || other == &rule) dns.example = &item;
+      }
+      for (const ir::PortRule& ports : item.ports) {
+        if (ports.l7.dns.empty() || !contributes(item)) continue;
+        dns.seen = true;
+        dns.may_ask = true;  // on whatever port
+        for (const ir::DnsRule& r : ports.l7.dns) {
+          dns.patterns.push_back(&r);
+          dns.unknown = dns.unknown || !r.symbol.empty();
+        }
+      }
+    }
+  }
+  // Policies that this version cannot judge may let DNS out.
+  return dns;
+}
+
+void check_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item, const Dns& dns) {
+  const ir::Peer* first = nullptr;
+  for (const ir::Peer& p : item.peers) {
+    if (p.kind == ir::PeerKind::Fqdn && first == nullptr) first = &p;
+  }
+  if (first == nullptr) return;
+  if (!dns.seen) {
+    const std::string names = item.peers.size() == 1
+                                  ? fmt::format("`{}`", first->text)
+                                  : fmt::format("`{}` and the other names", first->text);
+    if (dns.default_deny && !dns.may_ask) {
+      Diagnostic& d = c.report(
+          DiagCode::DnsBlocked, rule, first->range,
+          fmt::format("{} can never be resolved: DNS itself is blocked for these endpoints", names),
+          item.origin.path);
+      d.notes.push_back(
+          "this rule turns on default deny for egress, and no rule of this deployment set allows "
+          "port 53");
+      d.help =
+          "allow port 53 (UDP and TCP) to kube-dns with `rules: {dns: [{matchPattern: \"*\"}]}`";
+    } else {
+      Diagnostic& d = c.report(DiagCode::DnsNotSeen, rule, first->range,
+                               fmt::format("no rule of this deployment set sends the DNS queries "
+                                           "of these endpoints through the proxy, so {} never "
+                                           "match an address",
+                                           names),
+                               item.origin.path);
+      if (dns.example != nullptr) {
+        d.labels.push_back({dns.example->origin.range, "DNS goes out here, unseen by the proxy"});
+      }
+      d.help = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the rule that allows port 53";
+    }
+    return;
+  }
+  if (dns.unknown) return;
+  for (const ir::Peer& p : item.peers) {
+    if (p.kind != ir::PeerKind::Fqdn || has_symbol(p.selector)) continue;
+    const bool allowed =
+        std::any_of(dns.patterns.begin(), dns.patterns.end(),
+                    [&](const ir::DnsRule* r) { return patterns_intersect(r->pattern, p.text); });
+    if (allowed) continue;
+    Diagnostic& d = c.report(DiagCode::NameNotResolvable, rule, p.range,
+                             fmt::format("`{}` can never be resolved: no DNS rule for these "
+                                         "endpoints allows such a name",
+                                         p.text),
+                             item.origin.path);
+    std::set<std::string> names;
+    for (const ir::DnsRule* r : dns.patterns) names.insert(r->pattern);
+    std::string list;
+    for (const std::string& n : names) list += (list.empty() ? "`" : ", `") + n + "`";
+    d.notes.push_back("names that may be resolved: " + list);
+    d.labels.push_back({dns.patterns[0]->range, "DNS rules are here"});
+    d.help = fmt::format("add `- matchPattern: \"{}\"` to `rules.dns`", p.text);
+  }
+}
+
+void check_udp_only(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
+  for (const ir::PortRule& ports : item.ports) {
+    if (ports.l7.dns.empty()) continue;
+    for (const ir::Port& p : ports.ports) {
+      if (p.number != 53 || p.protocol != ir::kProtoUdp || !p.symbol.empty()) continue;
+      const Dns dns = look(c, rule);
+      if (dns.over_tcp || !dns.default_deny) return;
+      c.report(
+           DiagCode::DnsOverUdpOnly, rule, p.range,
+           "DNS is allowed over UDP only: answers that come truncated cannot be asked for again "
+           "over TCP",
+           item.origin.path)
+          .help = "allow port 53 over TCP, too, or write `protocol: ANY`";
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+void check_dns(Context& c) {
+  for (const ir::Rule& rule : c.rules()) {
+    std::optional<Dns> dns;
+    for (const ir::RuleItem& item : rule.items) {
+      if (item.direction != ir::Direction::Egress || item.deny || rule.host_subject) continue;
+      check_udp_only(c, rule, item);
+      if (std::none_of(item.peers.begin(), item.peers.end(),
+                       [](const ir::Peer& p) { return p.kind == ir::PeerKind::Fqdn; })) {
+        continue;
+      }
+      if (!dns) dns = look(c, rule);
+      check_names(c, rule, item, *dns);
+    }
+  }
+}
+
+}  // namespace policyc::checks
