@@ -24,7 +24,7 @@ Context::Context(const ir::World& w, const SourceMap& s, DiagnosticSink& k)
     : world(w), sources(s), sink(k) {
   complete = world.inventory.completeness == ir::Completeness::Complete;
   const auto& policies = world.policies.policies;
-  std::map<std::pair<std::string, ir::PolicyRef>, int> count;
+  std::map<std::pair<std::string, PolicyRef>, int> count;
   for (const ir::Policy& p : policies) ++count[{p.set, p.ref}];
   for (const ir::Policy& p : policies) has_alternatives.push_back(count[{p.set, p.ref}] > 1);
   for (const ir::Rule& r : world.policies.rules) sets[policies[r.policy].set].push_back(&r);
