@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ir/identity.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {
@@ -44,9 +45,28 @@ bool item_covers(const Context& c, const ir::RuleItem& wide, const ir::RuleItem&
          peers_cover(wide, narrow, c.world.settings);
 }
 
-std::string peers_text(const ir::RuleItem& item) {
-  if (item.any_peer || item.peers.empty()) return "everybody";
-  return fmt::format("`{}`", item.peers[0].text.empty() ? "all" : item.peers[0].text);
+// The peer of the wider item that takes in the first of the narrower.
+const ir::Peer* covering_peer(const Context& c, const ir::RuleItem& wide,
+                              const ir::RuleItem& narrow) {
+  for (const ir::Peer& p : wide.peers) {
+    if (selector_covers(p.selector, narrow.peers[0].selector, c.world.settings)) return &p;
+  }
+  return nullptr;
+}
+
+std::string who(const ir::Peer* cover) {
+  if (cover == nullptr || (cover->selector.wildcard() && cover->text.empty())) return "everybody";
+  return "`" + cover->text + "`";
+}
+
+// Somebody in particular is named, beside a `cluster` or `all` that takes everybody in on every
+// port: one of the two is not meant. Everything else may be meant for the reader.
+bool contradictory(const ir::RuleItem& wide, const ir::RuleItem& narrow, const ir::Peer* cover) {
+  if (!wide.all_l4 || cover == nullptr || cover->kind != ir::PeerKind::Entity) return false;
+  return std::any_of(narrow.peers.begin(), narrow.peers.end(), [](const ir::Peer& p) {
+    return std::any_of(p.selector.requirements.begin(), p.selector.requirements.end(),
+                       [](const ir::Requirement& r) { return r.key != ir::kNamespaceKey; });
+  });
 }
 
 // Text that one anchor gives to two rules is one text, and no repetition.
@@ -73,12 +93,14 @@ void check_cover(Context& c) {
           };
           if (list(wide) == list(narrow)) continue;
         }
+        const ir::Peer* cover = covering_peer(c, wide, narrow);
         Diagnostic& d = c.report(
             DiagCode::RedundantItem, rule, narrow.origin.range,
             fmt::format("this item adds nothing: `{}` allows {} on the same ports, these peers "
                         "included",
-                        wide.origin.path, peers_text(wide)),
+                        wide.origin.path, who(cover)),
             narrow.origin.path);
+        if (!contradictory(wide, narrow, cover)) d.severity = Severity::Note;
         d.labels.push_back(
             {wide.origin.range, equal ? "the same is allowed here" : "this allows more"});
         d.help = "delete the narrower item, or confine the wider one";

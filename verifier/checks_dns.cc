@@ -63,7 +63,6 @@ Dns look(const Context& c, const ir::Rule& rule) {
       }
     }
   }
-  // Policies that this version cannot judge may let DNS out.
   return dns;
 }
 
@@ -74,8 +73,8 @@ void check_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item, con
   }
   if (first == nullptr) return;
   if (!dns.seen) {
-    const std::string names = item.peers.size() == 1
-                                  ? fmt::format("`{}`", first->text)
+    const bool one = item.peers.size() == 1;
+    const std::string names = one ? fmt::format("`{}`", first->text)
                                   : fmt::format("`{}` and the other names", first->text);
     if (dns.default_deny && !dns.may_ask) {
       Diagnostic& d = c.report(
@@ -89,13 +88,13 @@ void check_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item, con
           "allow port 53 (UDP and TCP) to kube-dns with `rules: {dns: [{matchPattern: \"*\"}]}`";
     } else {
       Diagnostic& d = c.report(DiagCode::DnsNotSeen, rule, first->range,
-                               fmt::format("no rule of this deployment set sends the DNS queries "
-                                           "of these endpoints through the proxy, so {} never "
-                                           "match an address",
-                                           names),
+                               fmt::format("{} never {} an address: no rule of this deployment set "
+                                           "sends the DNS queries of these endpoints through the "
+                                           "proxy",
+                                           names, one ? "matches" : "match"),
                                item.origin.path);
       if (dns.example != nullptr) {
-        d.labels.push_back({dns.example->origin.range, "DNS goes out here, unseen by the proxy"});
+        d.labels.push_back({dns.example->origin.range, "DNS can go out here, unseen by the proxy"});
       }
       d.help = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the rule that allows port 53";
     }

@@ -43,6 +43,15 @@ bool selects_some_pod(const Context& c, const ir::Selector& s, bool host_network
   return false;
 }
 
+// "no pod has `app=web`", in the words of the manifest.
+std::string nobody_has(const ir::Requirement& r) {
+  ir::Requirement plain = r;
+  plain.source = "any";
+  const bool of_namespace = r.key.rfind(ir::kNamespaceLabelsPrefix, 0) == 0;
+  if (of_namespace) plain.key = r.key.substr(ir::kNamespaceLabelsPrefix.size());
+  return fmt::format("no {} has `{}`", of_namespace ? "pod's namespace" : "pod", plain.str());
+}
+
 // Findings that selectors make already without an inventory.
 bool told_otherwise(const ir::Selector& s) {
   return has_symbol(s) || mentions_reserved(s) ||
@@ -61,7 +70,7 @@ void selects_nobody(Context& c, const ir::Rule& rule, const ir::Selector& s, Dia
   Diagnostic& d =
       c.report(code, rule, r != nullptr && !host_network ? r->range : s.range,
                r != nullptr && !host_network
-                   ? fmt::format("{} selects nobody: no pod has `{}`", what, r->str())
+                   ? fmt::format("{} selects nobody: {}", what, nobody_has(*r))
                    : fmt::format("{} selects nobody among the pods of this inventory", what),
                path);
   if (host_network) {

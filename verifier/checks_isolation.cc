@@ -49,7 +49,7 @@ void default_deny_allows(Context& c, const ir::Rule& rule) {
   std::string words = default_deny_words(policy.ref.name);
   const bool by_name = !words.empty();
   if (!by_name) words = default_deny_words(rule.description);
-  if (words.empty()) return;
+  if (words.empty() || rule.host_subject) return;
   // `default-deny-ingress` speaks of one direction only; so does `allow-x-in-default-deny` of none.
   const std::string text = lower(by_name ? policy.ref.name : rule.description);
   if (text.find("allow") != std::string::npos || text.find("except") != std::string::npos) return;
@@ -70,6 +70,14 @@ void default_deny_allows(Context& c, const ir::Rule& rule) {
                  item.origin.path);
     if (peer->text == "cluster") {
       d.notes.push_back("`cluster` is every pod of every namespace, all nodes and the host");
+    }
+    for (const ir::RuleItem& other : rule.items) {
+      const bool dns = std::any_of(other.ports.begin(), other.ports.end(),
+                                   [](const ir::PortRule& r) { return !r.l7.dns.empty(); });
+      if (!dns || !item.all_l4 || other.direction != item.direction) continue;
+      if (!peers_cover(item, other, c.world.settings)) continue;
+      d.labels.push_back({other.origin.range,
+                          "so this allows nothing more; it only shows DNS queries to the proxy"});
     }
     d.help = fmt::format(
         "write `{}: [{{}}]` here, and allow what is needed in policies of their "
@@ -95,6 +103,7 @@ void deny_only(Context& c, const ir::Rule& rule, Direction direction) {
   for (const ir::RuleItem& item : rule.items) {
     if (item.direction != direction) continue;
     if (!item.deny || item.origin.policy != rule.policy) return;
+    if (is_all_peers(item) && item.all_l4) return;  // says so itself
     if (first == nullptr && contributes(item)) first = &item;
   }
   if (first == nullptr || something_allowed(c, rule, direction)) return;
