@@ -243,13 +243,37 @@ class CiliumChecks {
             .help = "spread the ports over several items of `toPorts`";
       }
       for (std::size_t i = 0; i < rule.ports->size(); ++i) {
-        validate_port((*rule.ports)[i], fmt::format("{}.ports[{}]", path, i), findings_);
+        const std::string at = fmt::format("{}.ports[{}]", path, i);
+        validate_port((*rule.ports)[i], at, findings_);
+        port_surprises((*rule.ports)[i], at);
       }
     }
     const bool l7 = rule.rules && has_rules(*rule.rules);
     server_names(rule, path, l7);
     if (rule.listener) listener(rule, path, ingress, l7);
     if (rule.rules) l7_rules(rule, path, ingress);
+  }
+
+  // What the agent takes without a word and reads otherwise than it looks.
+  void port_surprises(const PortAst& port, const std::string& rule) {
+    if (!port.port || port.port->unknown || findings_.schema_refused(port.range)) return;
+    const std::string& text = port.port->text;
+    const auto number = parse_port_number(text);
+    if (is_port_name(text) || !number || *number > 65535) return;
+    if (text.size() > 1 && text[0] == '0') {
+      findings_
+          .warn(DiagCode::OctalPort, port.port->range, rule,
+                fmt::format("the leading 0 makes `{}` octal: port {}", text, *number))
+          .help = "write the port without leading zeros";
+    }
+    if (port.end_port && *port.end_port > 0 && *number > 0 &&
+        *port.end_port < static_cast<std::int64_t>(*number)) {
+      findings_
+          .warn(DiagCode::PortRangeInverted, port.end_port_range, rule,
+                fmt::format("`endPort` {} is below `port` {}: only the port {} is meant",
+                            *port.end_port, *number, *number))
+          .help = "swap the two, or take `endPort` away";
+    }
   }
 
   static bool has_rules(const L7RulesAst& rules) {
@@ -571,20 +595,6 @@ void validate_port(const PortAst& port, const std::string& rule, Findings& findi
       d.help = "a name has 1 to 15 letters, digits and single inner `-`, with one letter at least";
     }
     return;
-  }
-  if (text.size() > 1 && text[0] == '0') {
-    findings
-        .warn(DiagCode::OctalPort, port.port->range, rule,
-              fmt::format("the leading 0 makes `{}` octal: port {}", text, *number))
-        .help = "write the port without leading zeros";
-  }
-  if (port.end_port && *port.end_port > 0 && *number > 0 &&
-      *port.end_port < static_cast<std::int64_t>(*number)) {
-    findings
-        .warn(DiagCode::PortRangeInverted, port.end_port_range, rule,
-              fmt::format("`endPort` {} is below `port` {}: only the port {} is meant",
-                          *port.end_port, *number, *number))
-        .help = "swap the two, or take `endPort` away";
   }
 }
 

@@ -723,11 +723,21 @@ class YamlBuilder {
     if (problem == "found character that cannot start any token" && offset < text_.size()) {
       d.message = fmt::format("`{}` cannot start a value; put the value in quotes", text_[offset]);
     }
+    if (line_of(offset).find("${") != std::string_view::npos) {
+      d.help = "inside `[ ]` and `{ }` a `${VAR}` needs quotes";
+    }
     if (open && context != offset) {
       d.labels.push_back({at(offset), "found this instead"});
     } else if (context != offset) {
       d.labels.push_back({at(context), "it starts here"});
     }
+  }
+
+  std::string_view line_of(std::size_t offset) const {
+    offset = std::min(offset, text_.size());
+    std::size_t begin = offset == 0 ? std::string_view::npos : text_.rfind('\n', offset - 1);
+    begin = begin == std::string_view::npos ? 0 : begin + 1;
+    return text_.substr(begin, text_.find('\n', offset) - begin);
   }
 
   // A tab in the white space that starts the line of `offset` or, where that line has none, the

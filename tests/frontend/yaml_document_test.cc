@@ -168,6 +168,12 @@ TEST(YamlErrors, SayWhatIsWrong) {
   expect_refused(Read("~: 1\n"), DiagCode::YamlKey, "null");
 }
 
+TEST(YamlErrors, PlaceholdersInFlowStyleNeedQuotes) {
+  const Read read("a: [${LAN}]\n");
+  expect_refused(read, DiagCode::YamlSyntax, "");
+  EXPECT_NE(read.only().help.find("quotes"), std::string::npos);
+}
+
 TEST(YamlErrors, UnterminatedTextPointsAtItsStart) {
   Read read("a: 1\nb: \"x\nc: 1\n");
   EXPECT_EQ(read.sources.place(read.only().range), "test.yaml:2:4");
