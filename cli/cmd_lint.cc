@@ -8,7 +8,10 @@
 #include "cli/options.h"
 #include "cli/render.h"
 #include "cli/silence.h"
+#include "frontend/lower.h"
+#include "frontend/upgrade.h"
 #include "ir/base/file.h"
+#include "verifier/checks.h"
 
 namespace policyc::cli {
 namespace {
@@ -17,14 +20,23 @@ struct LintOptions : CommonOptions {
   std::string format = "text";
   std::string baseline;
   std::string write_baseline;
+  std::string upgrade_to;
   bool deny_warnings = false;
   bool fix = false;
 };
 
-// Findings that need more than one object or a proof. They go to `input.sink` like all others;
-// levels, comments, baseline and output are applied afterwards.
-void run_checks(Input& input) {
-  static_cast<void>(input);
+// Findings that need more than one object. They go to `input.sink` like all others; levels, comments,
+// baseline and output are applied afterwards.
+void check_meaning(const LintOptions& o, Input& input) {
+  if (input.loaded.policies.empty()) return;
+  ir::World world;
+  world.settings = input.settings;
+  world.policies = frontend::lower(input.loaded, input.settings, input.sink);
+  if (!o.upgrade_to.empty()) {
+    frontend::check_upgrade(o.load, input.loaded, input.settings, o.upgrade_to, input.sink);
+  }
+  world.inventory = std::move(input.loaded.inventory);
+  run_checks(world, *input.loaded.sources, input.sink);
 }
 
 int lint(LintOptions& o, Env& env) {
@@ -44,7 +56,7 @@ int lint(LintOptions& o, Env& env) {
     input.sink.report(DiagCode::NoPolicies, {}, "no policies found").help =
         "-v lists what was skipped and why";
   }
-  run_checks(input);
+  check_meaning(o, input);
   phase("lint");
 
   Summary summary;
@@ -108,8 +120,14 @@ void add_lint(Cli& cli) {
                               "  helm template ./chart | policyc lint -\n"
                               "  policyc lint --format sarif . > policyc.sarif\n"
                               "  policyc lint --level POL0165=off --deny-warnings .\n"
+                              "  policyc lint --upgrade-to cilium-1.20 .\n"
                               "  policyc lint --write-baseline .policyc-baseline.json .");
   add_common_options(*command, *o);
+  std::vector<std::string> releases;
+  for (const ir::Profile& p : ir::all_profiles()) releases.emplace_back(p.name);
+  command->add_option("--upgrade-to", o->upgrade_to, "report what another release reads differently")
+      ->check(one_of(releases))
+      ->type_name("cilium-1.16|…|cilium-1.20");
   command->add_option("--format", o->format, "how to print findings")
       ->check(one_of(format_names()))
       ->type_name("text|json|sarif|github|gitlab|junit");

@@ -139,7 +139,7 @@ TEST(Http, FullMatchOnMethodPathHostAndHeaders) {
   HttpRule rule;
   rule.method = "GET";
   rule.path = "/public(/.*)?";
-  rule.headers.push_back({"x-token", "42", false, HeaderAction::None});
+  rule.headers.push_back({"x-token", "42", false, HeaderAction::None, {}});
   HttpRequest request{"GET", "/public/a?b=c", "h", {{"X-Token", "42"}}};
   EXPECT_TRUE(http_matches(rule, request));
   request.path = "/public2";
