@@ -51,7 +51,8 @@ struct Port {
   Protocol protocol = kProtoTcp;  // TCP, UDP, SCTP, ICMP, ICMPv6 (ANY is expanded by lowering)
   std::string symbol;             // unknown value (`${VAR}`)
   SourceRange range;
-  SourceRange ignored_end;  // an endPort that is not greater than the port, and so has no effect
+  SourceRange ignored_end =
+      {};  // an endPort that is not greater than the port, and so has no effect
 };
 
 enum class HeaderAction : std::uint8_t { None, Log, Add, Delete, Replace };
@@ -61,7 +62,7 @@ struct HeaderMatch {
   std::optional<std::string> value;  // nullopt = presence
   bool secret = false;               // value lives in a Secret we cannot read
   HeaderAction action = HeaderAction::None;
-  SourceRange range;
+  SourceRange range = {};
 };
 
 struct HttpRule {
@@ -69,7 +70,7 @@ struct HttpRule {
   std::vector<HeaderMatch> headers;
   std::string symbol;  // unknown value (`${VAR}`)
   SourceRange range;
-  SourceRange method_range, path_range;
+  SourceRange method_range = {}, path_range = {};
   bool match_all() const {
     return method.empty() && path.empty() && host.empty() && headers.empty();
   }
@@ -86,7 +87,7 @@ struct KafkaRule {
   std::optional<int> api_version;
   std::string client_id, topic;  // empty = any
   SourceRange range;
-  SourceRange client_id_range, topic_range;
+  SourceRange client_id_range = {}, topic_range = {};
 };
 
 struct GenericRule {
@@ -155,7 +156,7 @@ struct Rule {
   bool empty_ingress = false, empty_egress = false;            // `ingress: []`, `egress: []`
   bool unlisted_ingress = false, unlisted_egress = false;  // rules that policyTypes does not list
   std::string overwritten_ns;  // another namespace in a CNP's endpointSelector, which has no effect
-  SourceRange overwritten_range;
+  SourceRange overwritten_range = {};
   std::string description;
   Origin origin;
 };
