@@ -29,6 +29,15 @@ std::string request_text(const ir::L7Request& request) {
   return "";
 }
 
+// What the subject would do, as it reads behind "can" and before the object.
+std::string act_text(const ir::L7Request& request) {
+  const std::string text = request_text(request);
+  if (const auto* d = std::get_if<ir::DnsQuery>(&request)) return "look up " + d->name + " at";
+  if (std::holds_alternative<ir::KafkaRequest>(request)) return "send " + text + " to";
+  if (std::holds_alternative<ir::TlsHello>(request)) return "open " + text + " to";
+  return text.empty() ? "reach" : text + " to";
+}
+
 std::string port_text(const ir::Flow& flow) {
   return fmt::format("{}/{}", ir::protocol_name(flow.protocol), flow.port);
 }
@@ -252,8 +261,7 @@ Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQu
   }
   const ir::Flow& shown = question.flows[out.deciding];
   const bool ports = question.all_ports;
-  const std::string request = request_text(shown.l7);
-  const std::string act = request.empty() ? "reach" : request + " to";
+  const std::string act = act_text(shown.l7);
   std::string where = ports ? "" : " on " + port_text(shown);
   if (ports && out.word == Answer::Word::Yes) {
     where =
