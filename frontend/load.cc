@@ -610,16 +610,25 @@ class Loader {
   // ---- inventory ----
 
   void read_inventory() {
-    bool namespaces = false;
-    bool live = false;  // something that only a cluster writes
+    std::set<std::string> namespaces;
+    bool live = false;     // something that only a cluster writes
+    bool planned = false;  // a pod that no cluster has run
     for (const Item& item : items_) {
       if (item.policy) continue;
       read_inventory_object(item.object, item.ns, item.set, out_.inventory, sink_);
       const std::string_view kind = item.object.node->get_text("kind");
       const YamlNode* status = item.object.node->get("status");
-      namespaces = namespaces || kind == "Namespace";
-      live = live || kind == "CiliumEndpoint" ||
-             (kind == "Pod" && status != nullptr && !status->entries.empty());
+      const bool has_status = status != nullptr && !status->entries.empty();
+      if (kind == "Namespace") {
+        const YamlNode* metadata = item.object.node->get("metadata");
+        if (metadata != nullptr) namespaces.insert(std::string(metadata->get_text("name")));
+      }
+      live = live || kind == "CiliumEndpoint" || (kind == "Pod" && has_status);
+      planned = planned || (kind == "Pod" && !has_status);
+    }
+    // A dump lists the namespace of every policy that it holds; a repository with a few pods does not.
+    for (const LoadedPolicy& policy : out_.policies) {
+      if (!policy.ns.empty() && namespaces.count(policy.ns) == 0) planned = true;
     }
     std::vector<ir::Prefix> in_use;
     for (const LoadedPolicy& policy : out_.policies) note_prefixes(policy.ast, in_use);
@@ -632,7 +641,8 @@ class Loader {
     finish_inventory(out_.inventory, settings_, in_use);
     const bool complete =
         !options_.world.empty() || options_.inventory == LoadOptions::InventoryMode::Complete ||
-        (options_.inventory == LoadOptions::InventoryMode::Auto && namespaces && live);
+        (options_.inventory == LoadOptions::InventoryMode::Auto && !namespaces.empty() && live &&
+         !planned);
     out_.inventory.completeness = complete ? ir::Completeness::Complete : ir::Completeness::Partial;
   }
 

@@ -8,7 +8,7 @@
 namespace policyc::checks {
 namespace {
 
-// What the rules in force with one rule let its endpoints do about names. Wherever another rule may
+// What the rules of the input let the endpoints of one rule do about names. Wherever another rule may
 // or may not select them, it is taken to help: silence is cheaper than a false alarm.
 struct Dns {
   bool default_deny = false;                // egress is surely restricted
@@ -37,7 +37,10 @@ bool may_help(const Context& c, const ir::Rule& rule, const ir::Rule& other) {
 
 Dns look(const Context& c, const ir::Rule& rule) {
   Dns dns;
-  for (const ir::Rule* other : c.companions(rule, false)) {
+  // Rules of other deployment sets count, too: the DNS rules of a cluster often lie with its network
+  // plugin, far from the policies that live on them.
+  for (const ir::Rule& candidate : c.rules()) {
+    const ir::Rule* other = &candidate;
     if (!may_help(c, rule, *other)) continue;
     if (denies_by_default(*other, ir::Direction::Egress) && c.subject_covers(*other, rule)) {
       dns.default_deny = true;
@@ -82,13 +85,12 @@ void check_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item, con
           fmt::format("{} can never be resolved: DNS itself is blocked for these endpoints", names),
           item.origin.path);
       d.notes.push_back(
-          "this rule turns on default deny for egress, and no rule of this deployment set allows "
-          "port 53");
+          "this rule turns on default deny for egress, and no rule of the input allows port 53");
       d.help =
           "allow port 53 (UDP and TCP) to kube-dns with `rules: {dns: [{matchPattern: \"*\"}]}`";
     } else {
       Diagnostic& d = c.report(DiagCode::DnsNotSeen, rule, first->range,
-                               fmt::format("{} never {} an address: no rule of this deployment set "
+                               fmt::format("{} never {} an address: no rule of the input "
                                            "sends the DNS queries of these endpoints through the "
                                            "proxy",
                                            names, one ? "matches" : "match"),
