@@ -223,16 +223,16 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
       if (!wanted(e)) continue;
       const ir::ResolvedEndpoint& endpoint = view.endpoints[e];
       const std::vector<std::string> names = endpoint_names(world, view, endpoint);
-      const auto refuse = [&](std::string why, bool depends) {
+      const auto refuse = [&](Refusal refusal, std::string why) {
         report.refused.push_back(
-            {names.empty() ? view.node : names.front(), std::move(why), depends});
+            {names.empty() ? view.node : names.front(), refusal, std::move(why)});
       };
       if (!endpoint.error.empty()) {
-        refuse(endpoint.error, false);
+        refuse(Refusal::Error, endpoint.error);
         continue;
       }
       if (!endpoint.depends_on.empty()) {
-        refuse(endpoint.depends_on.front(), true);
+        refuse(Refusal::Depends, endpoint.depends_on.front());
         continue;
       }
       auto [it, fresh] = policies.try_emplace({endpoint.ingress.get(), endpoint.egress.get()});
@@ -240,7 +240,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
         auto image = encode_policy(*endpoint.ingress, *endpoint.egress);
         if (!image) {
           policies.erase(it);
-          refuse(image.error(), false);
+          refuse(Refusal::TooLarge, image.error());
           continue;
         }
         std::string path = add_image("policy", write_image(*image));

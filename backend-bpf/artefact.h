@@ -33,10 +33,15 @@ struct CompileOptions {
 };
 
 // An endpoint without a program.
+enum class Refusal {
+  Error,     // its policy cannot be computed
+  Depends,   // the answer hangs on something unknown, or not supported yet
+  TooLarge,  // beyond the limits of the tables
+};
 struct RefusedEndpoint {
   std::string name;  // "default/frontend", or the node
+  Refusal refusal = Refusal::Error;
   std::string why;
-  bool depends = false;  // the answer hangs on something unknown or unsupported, else: an error
 };
 
 struct CompileReport {

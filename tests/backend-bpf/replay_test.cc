@@ -344,7 +344,7 @@ TEST(Artefact, EndpointsThatCannotBeComputedAreNamed) {
   EXPECT_EQ(report.endpoints, 1U);
   ASSERT_EQ(report.refused.size(), 1U);
   EXPECT_EQ(report.refused[0].name, "shop/backend");
-  EXPECT_TRUE(report.refused[0].depends);
+  EXPECT_EQ(report.refused[0].refusal, bpf::Refusal::Depends);
 }
 
 TEST(Capture, PcapSurvivesTheFile) {

@@ -1,0 +1,174 @@
+// policyc compile: BPF programs and table images for the endpoints of the input.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "backend-bpf/artefact.h"
+#include "cli/command.h"
+#include "cli/engine.h"
+#include "cli/question.h"
+#include "ir/base/sha256.h"
+#include "ir/print.h"
+#include "ir/resolve.h"
+
+namespace policyc::cli {
+namespace {
+
+struct CompileCommand : EngineOptions {
+  std::string directory;
+  std::string target = "standalone";
+  std::string l7 = "proxy";
+  std::vector<std::string> endpoints;
+  std::vector<std::string> emit;
+};
+
+// The endpoints that `names` stand for. False after a message.
+bool choose_endpoints(const CompileCommand& options, const ir::World& world,
+                      const ir::Resolved& resolved,
+                      std::vector<std::pair<std::size_t, std::size_t>>& out, Env& env) {
+  for (const std::string& name : options.endpoints) {
+    const auto side = resolve_side(world, name, options.common.load.default_namespace);
+    if (!side) {
+      usage_error(env, fmt::format("--endpoint: {}", side.error()));
+      return false;
+    }
+    const std::size_t before = out.size();
+    for (std::size_t v = 0; v < resolved.views.size(); ++v) {
+      const auto& endpoints = resolved.views[v].endpoints;
+      for (std::size_t e = 0; e < endpoints.size(); ++e) {
+        const bool wanted =
+            std::any_of(side->parties.begin(), side->parties.end(), [&](const ir::Party& party) {
+              if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
+                return std::find(endpoints[e].pods.begin(), endpoints[e].pods.end(), pod->pod) !=
+                       endpoints[e].pods.end();
+              }
+              const auto* node = std::get_if<ir::NodeParty>(&party);
+              return node != nullptr && endpoints[e].host &&
+                     world.inventory.nodes[node->node].name == resolved.views[v].node;
+            });
+        if (wanted) out.emplace_back(v, e);
+      }
+    }
+    if (out.size() == before) {
+      usage_error(env, fmt::format("--endpoint: `{}` is no endpoint of the input", name));
+      return false;
+    }
+  }
+  return true;
+}
+
+DiagCode refusal_code(bpf::Refusal refusal) {
+  switch (refusal) {
+    case bpf::Refusal::Error:
+      return DiagCode::PolicyNotComputable;
+    case bpf::Refusal::Depends:
+      return DiagCode::PolicyDepends;
+    case bpf::Refusal::TooLarge:
+      return DiagCode::PolicyTooLarge;
+  }
+  return DiagCode::PolicyNotComputable;
+}
+
+int compile(CompileCommand& options, Env& env) {
+  if (options.target != "standalone" || options.l7 != "proxy") {
+    fmt::print(env.err, "policyc: `--target cilium` and `--l7 kernel` are not supported yet\n");
+    return kUndecided;
+  }
+  Engine engine;
+  int code = kOk;
+  if (!load_engine(options, env, engine, code)) return code;
+  if (engine.world.settings.kubernetes_semantics) {
+    return usage_error(env,
+                       "compile emits what Cilium does; --semantics kubernetes does not apply");
+  }
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  bpf::CompileOptions compile;
+  compile.directory = options.directory;
+  compile.tool = "policyc " POLICYC_VERSION;
+  if (!choose_endpoints(options, engine.world, resolved, compile.only, env)) return kUsage;
+  const bool any = std::any_of(resolved.views.begin(), resolved.views.end(),
+                               [](const ir::NodeView& v) { return !v.endpoints.empty(); });
+  if (!any) {
+    return usage_error(env,
+                       "no pods or workloads in the input: there is no endpoint to compile for");
+  }
+  for (FileId file = 0; file < engine.sources().size(); ++file) {
+    compile.inputs.push_back(
+        {engine.sources().path(file), sha256_hex(engine.sources().text(file))});
+  }
+  const auto emits = [&](const char* what) {
+    return options.emit.empty() ||
+           std::find(options.emit.begin(), options.emit.end(), what) != options.emit.end();
+  };
+  compile.emit_c = emits("c");
+  compile.emit_objects = emits("obj");
+  compile.emit_maps = emits("maps");
+  if (emits("ir")) compile.more["ir.txt"] = ir::print(engine.world.policies, engine.sources());
+
+  const bpf::CompileReport report = bpf::compile(engine.world, resolved, compile);
+  switch (report.status) {
+    case bpf::CompileReport::Status::Done:
+      break;
+    case bpf::CompileReport::Status::NoCompiler:
+      fmt::print(env.err, "policyc: {}\n", report.message);
+      return kImpossible;
+    case bpf::CompileReport::Status::CannotWrite:
+      return usage_error(env, report.message);
+    case bpf::CompileReport::Status::Failed:
+      fmt::print(env.err,
+                 "policyc: internal error: {}\nThis is a bug in policyc. Please report it with the "
+                 "input that shows it.\n",
+                 report.message);
+      return kInternal;
+  }
+  for (const bpf::RefusedEndpoint& r : report.refused) {
+    const DiagCode diag = refusal_code(r.refusal);
+    fmt::print(env.err, "policyc: error[{}]: no program for {}: {}\n", diag_name(diag), r.name,
+               r.why);
+    // What is wrong outweighs what is not known.
+    if (r.refusal != bpf::Refusal::Depends) {
+      code = kFindings;
+    } else if (code == kOk) {
+      code = kUndecided;
+    }
+  }
+  if (!options.common.quiet) {
+    fmt::print(env.out,
+               "{}: {} endpoint{}, {} program{} ({} compiled now), {} image{}, {} file{} written\n",
+               options.directory, report.endpoints, report.endpoints == 1 ? "" : "s",
+               report.programs, report.programs == 1 ? "" : "s", report.compiled, report.images,
+               report.images == 1 ? "" : "s", report.written, report.written == 1 ? "" : "s");
+  }
+  print_timing(options.common, engine.input.loaded, env);
+  return code;
+}
+
+}  // namespace
+
+void add_compile(Cli& cli) {
+  auto options = std::make_shared<CompileCommand>();
+  CLI::App* command = cli.add("compile", "write BPF programs and table images for every endpoint",
+                              "  policyc compile -o out/ manifests/\n"
+                              "  policyc compile -o out/ --endpoint shop/db --emit c,maps .");
+  add_engine_options(*command, *options, PathArgument::Declare);
+  command->add_option("-o,--output", options->directory, "directory for the output")
+      ->required()
+      ->type_name("DIR");
+  add_repeated(*command, "--endpoint", options->endpoints,
+               "only this pod, workload or node; default all");
+  command->add_option("--emit", options->emit, "of c, obj, maps, ir; default all")
+      ->delimiter(',')
+      ->check(one_of({"c", "obj", "maps", "ir"}))
+      ->type_name("LIST");
+  command->add_option("--target", options->target, "whose datapath")
+      ->check(one_of({"standalone", "cilium"}))
+      ->type_name("standalone|cilium");
+  command->add_option("--l7", options->l7, "who reads HTTP requests")
+      ->check(one_of({"proxy", "kernel"}))
+      ->type_name("proxy|kernel");
+  cli.on_run(command, [options](Env& env) { return compile(*options, env); });
+}
+
+}  // namespace policyc::cli

@@ -1,0 +1,209 @@
+// policyc replay: packets through the compiled programs, beside what the policies say.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "backend-bpf/artefact.h"
+#include "backend-bpf/kernel_runner.h"
+#include "backend-bpf/replay.h"
+#include "cli/command.h"
+#include "cli/engine.h"
+#include "cli/fixtures.h"
+#include "cli/flows.h"
+#include "cli/render.h"
+#include "ir/resolve.h"
+
+namespace policyc::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct ReplayCommand : EngineOptions {
+  std::vector<std::string> arguments;  // DIR, then PATHs
+  std::vector<std::string> packets;
+  std::string format = "text";
+  unsigned repeat = 1;
+};
+
+// Captures begin with one of five magic numbers: pcap in both byte orders, with micro- or
+// nanoseconds, and pcapng.
+bool is_capture(const std::string& bytes) {
+  for (const char* magic : {"\xd4\xc3\xb2\xa1", "\xa1\xb2\xc3\xd4", "\x4d\x3c\xb2\xa1",
+                            "\xa1\xb2\x3c\x4d", "\x0a\x0d\x0d\x0a"}) {
+    if (bytes.compare(0, 4, magic, 4) == 0) return true;
+  }
+  return false;
+}
+
+Expected<std::vector<bpf::Fixture>> read_packets(const ReplayCommand& options,
+                                                 const ir::World& world) {
+  std::vector<bpf::Fixture> out;
+  for (const std::string& path : options.packets) {
+    const auto text = bpf::read_file(path);
+    if (!text) return Error{text.error()};
+    if (is_capture(*text)) {
+      auto capture = read_capture_fixture(path);
+      if (!capture) return Error{capture.error()};
+      out.push_back(std::move(*capture));
+      continue;
+    }
+    auto fixtures = read_fixtures(path, *text, world, options.common.load.default_namespace);
+    if (!fixtures) return Error{fixtures.error()};
+    out.insert(out.end(), std::make_move_iterator(fixtures->begin()),
+               std::make_move_iterator(fixtures->end()));
+  }
+  return out;
+}
+
+std::string rule_text(const Engine& engine, const ir::Origin& origin) {
+  return fmt::format("{}  {}  {}", engine.sources().place(origin.range),
+                     engine.world.policies.policies[origin.policy].ref.str(), origin.path);
+}
+
+std::string_view outcome_name(bpf::Outcome outcome) {
+  switch (outcome) {
+    case bpf::Outcome::NotSubject:
+      return "not-subject";
+    case bpf::Outcome::Pass:
+      return "pass";
+    case bpf::Outcome::Drop:
+      return "drop";
+    case bpf::Outcome::Redirect:
+      return "redirect";
+  }
+  return "";
+}
+
+void print_text(const ReplayCommand& options, const Engine& engine,
+                const std::vector<bpf::PacketResult>& results, Env& env) {
+  std::string fixture;
+  for (const bpf::PacketResult& r : results) {
+    if (r.fixture != fixture || r.number == 1) fmt::print(env.out, "{}\n", r.fixture);
+    fixture = r.fixture;
+    fmt::print(env.out, "  {:>3}  {:<8}  {}{}\n", r.number, bpf::fate_name(r.fate), r.summary,
+               r.reason.empty() ? "" : "  (" + printable(r.reason) + ")");
+    for (const bpf::ProgramRun& run : r.programs) {
+      fmt::print(
+          env.out, "         {} of {}: {}, returns {}{}{}\n", ir::direction_name(run.direction),
+          run.endpoint, outcome_name(run.result.outcome), run.result.return_code,
+          run.result.drop_reason == 0 ? ""
+                                      : fmt::format(", drop reason -{}", run.result.drop_reason),
+          options.repeat > 1 ? fmt::format(", {} ns", run.result.nanoseconds) : "");
+    }
+    for (const ir::Origin& o : r.rules) fmt::print(env.out, "         {}\n", rule_text(engine, o));
+    if (!r.mismatch.empty()) {
+      fmt::print(env.out, "         error[{}]: {}\n", diag_name(DiagCode::ReplayMismatch),
+                 r.mismatch);
+    }
+    if (!r.unmet.empty()) {
+      fmt::print(env.out, "         error[{}]: {}\n", diag_name(DiagCode::ReplayUnmet), r.unmet);
+    }
+  }
+}
+
+ordered_json packet_json(const Engine& engine, const bpf::PacketResult& r) {
+  ordered_json out;
+  out["fixture"] = r.fixture;
+  out["number"] = r.number;
+  out["packet"] = r.summary;
+  out["verdict"] = bpf::fate_name(r.fate);
+  out["reason"] = r.reason;
+  out["programs"] = ordered_json::array();
+  for (const bpf::ProgramRun& run : r.programs) {
+    ordered_json p = {{"program", fmt::format("policyc_{}", ir::direction_name(run.direction))},
+                      {"endpoint", run.endpoint},
+                      {"return_code", run.result.return_code},
+                      {"verdict", outcome_name(run.result.outcome)},
+                      {"drop_reason", -static_cast<int>(run.result.drop_reason)}};
+    if (run.result.nanoseconds != 0) p["ns"] = run.result.nanoseconds;
+    out["programs"].push_back(std::move(p));
+  }
+  out["rules"] = ordered_json::array();
+  for (const ir::Origin& o : r.rules) {
+    out["rules"].push_back({{"policy", engine.world.policies.policies[o.policy].ref.str()},
+                            {"rule", o.path},
+                            {"place", engine.sources().place(o.range)}});
+  }
+  if (r.flow) out["flow"] = flow_json(engine.world, *r.flow);
+  if (!r.mismatch.empty()) out["mismatch"] = r.mismatch;
+  if (!r.unmet.empty()) out["unmet"] = r.unmet;
+  return out;
+}
+
+int replay(ReplayCommand& options, Env& env) {
+  if (const auto why = bpf::kernel_unavailable()) {
+    fmt::print(env.err, "policyc: replay runs programs in the kernel, and {}\n", *why);
+    return kImpossible;
+  }
+  const std::string directory = options.arguments.front();
+  options.common.load.paths.assign(options.arguments.begin() + 1, options.arguments.end());
+  Engine engine;
+  int code = kOk;
+  if (!load_engine(options, env, engine, code)) return code;
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  const auto fixtures = read_packets(options, engine.world);
+  if (!fixtures) return usage_error(env, fixtures.error());
+  auto runner = bpf::KernelRunner::open(directory, engine.world, resolved);
+  if (!runner) return usage_error(env, runner.error());
+  const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures, {options.repeat});
+  if (!results) return usage_error(env, results.error());
+
+  std::size_t mismatches = 0;
+  std::size_t unmet = 0;
+  for (const bpf::PacketResult& r : *results) {
+    mismatches += r.mismatch.empty() ? 0U : 1U;
+    unmet += r.unmet.empty() ? 0U : 1U;
+  }
+  const auto& changed = (*runner)->changed_files();
+  for (const std::string& path : changed) {
+    fmt::print(env.err, "policyc: error[{}]: {}/{} is not what the manifest records\n",
+               diag_name(DiagCode::ArtefactChanged), directory, path);
+  }
+  if (options.format == "json") {
+    ordered_json out;
+    out["version"] = 1;
+    out["packets"] = ordered_json::array();
+    for (const bpf::PacketResult& r : *results) out["packets"].push_back(packet_json(engine, r));
+    out["changed_files"] = changed;
+    out["summary"] = {{"packets", results->size()}, {"mismatches", mismatches}, {"unmet", unmet}};
+    env.out << out.dump(1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
+  } else {
+    if (!options.common.quiet) print_text(options, engine, *results, env);
+    fmt::print(env.out, "{} packet{}: {} mismatch{}, {} unlike expected\n", results->size(),
+               results->size() == 1 ? "" : "s", mismatches, mismatches == 1 ? "" : "es", unmet);
+  }
+  print_timing(options.common, engine.input.loaded, env);
+  return mismatches + unmet + changed.size() > 0 ? kFindings : kOk;
+}
+
+}  // namespace
+
+void add_replay(Cli& cli) {
+  auto options = std::make_shared<ReplayCommand>();
+  CLI::App* command =
+      cli.add("replay", "run packets through compiled programs and compare with the policies",
+              "  policyc replay out/ --packets packets.yaml manifests/\n"
+              "  policyc replay out/ --packets capture.pcapng --format json manifests/");
+  add_engine_options(*command, *options, PathArgument::None);
+  command->add_option("arguments", options->arguments, "what `compile` wrote, then PATHs")
+      ->required()
+      ->type_name("DIR PATH…");
+  add_repeated(*command, "--packets", options->packets,
+               "packets: a YAML fixture file, pcap or pcapng");
+  command->add_option("--repeat", options->repeat, "run each packet N times and print its time")
+      ->check(CLI::Range(1, 10000000))
+      ->type_name("N");
+  command->add_option("--format", options->format, "text or json")
+      ->check(one_of({"text", "json"}))
+      ->type_name("text|json");
+  cli.on_run(command, [options](Env& env) {
+    if (options->packets.empty()) return usage_error(env, "replay needs --packets FILE");
+    return replay(*options, env);
+  });
+}
+
+}  // namespace policyc::cli
