@@ -25,8 +25,8 @@ struct LintOptions : CommonOptions {
   bool fix = false;
 };
 
-// Findings that need more than one object. They go to `input.sink` like all others; levels, comments,
-// baseline and output are applied afterwards.
+// Findings that need more than one object. They go to `input.sink` like all others; levels,
+// comments, baseline and output are applied afterwards.
 void check_meaning(const LintOptions& o, Input& input) {
   if (input.loaded.policies.empty()) return;
   ir::World world;
@@ -34,6 +34,10 @@ void check_meaning(const LintOptions& o, Input& input) {
   world.policies = frontend::lower(input.loaded, input.settings, input.sink);
   if (!o.upgrade_to.empty()) {
     frontend::check_upgrade(o.load, input.loaded, input.settings, o.upgrade_to, input.sink);
+  }
+  const auto plugins = input.levels.find(DiagCode::PluginsDiffer);
+  if (plugins != input.levels.end() && plugins->second != Severity::Off) {
+    frontend::check_semantics(input.loaded, input.settings, input.sink);
   }
   world.inventory = std::move(input.loaded.inventory);
   run_checks(world, *input.loaded.sources, input.sink);
@@ -125,7 +129,8 @@ void add_lint(Cli& cli) {
   add_common_options(*command, *o);
   std::vector<std::string> releases;
   for (const ir::Profile& p : ir::all_profiles()) releases.emplace_back(p.name);
-  command->add_option("--upgrade-to", o->upgrade_to, "report what another release reads differently")
+  command
+      ->add_option("--upgrade-to", o->upgrade_to, "report what another release reads differently")
       ->check(one_of(releases))
       ->type_name("cilium-1.16|…|cilium-1.20");
   command->add_option("--format", o->format, "how to print findings")

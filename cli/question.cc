@@ -354,6 +354,13 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
     for (const ir::IpAddress& a : addresses) out.parties.emplace_back(ir::AddressParty{a});
     return out;
   }
+  // Traffic through an Ingress or a Gateway comes from Cilium's own proxy (§11.29).
+  for (const char* kind : {"ingress/", "gateway/"}) {
+    if (lower(text).rfind(kind, 0) != 0) continue;
+    out.parties = {ir::EntityParty{"ingress"}};
+    out.note = fmt::format("`{}`: traffic through it arrives as the `ingress` identity", text);
+    return out;
+  }
   const bool forced_service = text.rfind("svc/", 0) == 0 || text.rfind("service/", 0) == 0;
   const std::string name = forced_service ? text.substr(text.find('/') + 1) : text;
   const auto in_scope = [&](const std::string& object_ns) { return ns.empty() || object_ns == ns; };

@@ -289,7 +289,8 @@ std::string DeploymentMap::set_for(const std::string& file) const {
     return parent_path(file);
   }
   const std::size_t above = unit_above(file);
-  return above == kNone ? std::string() : units_[above].set;
+  // Outside of every kustomization nothing says what is deployed together: the folder is the unit.
+  return above == kNone ? parent_path(file) : units_[above].set;
 }
 
 }  // namespace policyc::frontend

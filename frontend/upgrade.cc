@@ -18,7 +18,8 @@ std::vector<std::string> lines_of(const std::string& text) {
   return out;
 }
 
-// What one rule item means in a release: its print, and its name patterns as that release reads them.
+// What one rule item means in a release: its print, and its name patterns as that release reads
+// them.
 struct ItemView {
   std::string path;
   SourceRange range;
@@ -78,7 +79,41 @@ std::string difference(const ItemView& before, const ItemView& after) {
   return "";
 }
 
+// Items by path: the two readings may have different ones.
+const ItemView* find_item(const std::vector<ItemView>& items, const std::string& path) {
+  for (const ItemView& item : items) {
+    if (item.path == path) return &item;
+  }
+  return nullptr;
+}
+
 }  // namespace
+
+void check_semantics(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink) {
+  ir::Settings api = settings;
+  api.kubernetes_semantics = true;
+  DiagnosticSink quiet;
+  const ir::PolicySet cilium = lower(loaded, settings, quiet);
+  const ir::PolicySet kubernetes = lower(loaded, api, quiet);
+  for (std::size_t i = 0; i < loaded.policies.size(); ++i) {
+    if (loaded.policies[i].ast.kind != PolicyKind::NetworkPolicy) continue;
+    const auto a = items_of(cilium, i, settings, *loaded.sources);
+    const auto b = items_of(kubernetes, i, api, *loaded.sources);
+    for (const ItemView& item : a) {
+      const ItemView* other = find_item(b, item.path);
+      const std::string what = other == nullptr
+                                   ? "it has no effect, `policyTypes` does not list its direction"
+                                   : difference(item, *other);
+      if (what.empty()) continue;
+      Diagnostic& d = sink.report(
+          DiagCode::PluginsDiffer, item.range,
+          fmt::format("by the Kubernetes API this rule means something else than in Cilium: {}",
+                      what));
+      d.policy = cilium.policies[i].ref;
+      d.rule = item.path;
+    }
+  }
+}
 
 void check_upgrade(const LoadOptions& options, const Loaded& loaded, const ir::Settings& settings,
                    const std::string& target, DiagnosticSink& sink) {

@@ -1,4 +1,5 @@
-// The upgrade check: what the same files mean, or no longer are, under another release of Cilium.
+// Two readings of the same files: another release of Cilium (the upgrade check), or the Kubernetes
+// API.
 #pragma once
 
 #include "frontend/load.h"
@@ -10,5 +11,9 @@ namespace policyc::frontend {
 // newly accepted, or lowered to something else. `loaded` was read with `settings`.
 void check_upgrade(const LoadOptions& options, const Loaded& loaded, const ir::Settings& settings,
                    const std::string& target, DiagnosticSink& sink);
+
+// Where Cilium reads a NetworkPolicy of the input differently from the Kubernetes API (§9.2): one
+// finding (POL0401, off unless a level is set) for each rule whose translation differs.
+void check_semantics(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink);
 
 }  // namespace policyc::frontend

@@ -121,8 +121,9 @@ void deny_only(Context& c, const ir::Rule& rule, Direction direction) {
 void empty_sections(Context& c, const ir::Rule& rule) {
   if (c.is_netpol(rule)) return;
   const auto isolated_elsewhere = [&](Direction d) -> const ir::Rule* {
-    for (const ir::Rule* other : c.companions(rule, true)) {
-      if (denies_by_default(*other, d) && c.subject_covers(*other, rule)) return other;
+    // A clusterwide default deny of another set isolates, too.
+    for (const ir::Rule& other : c.rules()) {
+      if (denies_by_default(other, d) && c.subject_covers(other, rule)) return &other;
     }
     return nullptr;
   };
