@@ -10,6 +10,7 @@
 #include <tuple>
 #include <utility>
 
+#include "frontend/cursor.h"
 #include "frontend/discover.h"
 #include "frontend/kustomization.h"
 #include "frontend/parse_inventory.h"
@@ -353,13 +354,34 @@ class Loader {
       }
       item.policy = misversioned_policy(group, kind);
       item.misversioned = true;
-      if (!item.policy) return skip(ref.at, fmt::format("kind `{}` is not used", kind));
+      if (!item.policy) {
+        report_misspelt(node, group, kind);
+        return skip(ref.at, fmt::format("kind `{}` is not used", kind));
+      }
     }
     if (is_template(node, metadata, file)) {
       templates_.push_back(ref.at);
       return skip(ref.at, "Helm template");
     }
     items_.push_back(std::move(item));
+  }
+
+  // `kind: CiliumNetworkPolcy`: skipping it in silence would lose a policy.
+  void report_misspelt(const YamlNode& node, std::string_view group, std::string_view kind) {
+    std::vector<std::string_view> kinds;
+    if (group == "cilium.io") {
+      kinds = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "CiliumCIDRGroup"};
+    } else if (group == "networking.k8s.io") {
+      kinds = {"NetworkPolicy"};
+    }
+    const std::string_view meant = closest(kind, kinds);
+    if (meant.empty()) return;
+    const SourceRange at = node.find("kind")->value.at;
+    Diagnostic& d = sink_.report(
+        DiagCode::MisspeltKind, at,
+        fmt::format("`{}` has no kind `{}`", node.get_text("apiVersion"), kind), Layer::Schema);
+    d.help = fmt::format("did you mean `{}`?", meant);
+    d.fix = Fix{fmt::format("write `{}`", meant), {{at, std::string(meant)}}};
   }
 
   bool is_template(const YamlNode& node, const YamlNode* metadata, std::size_t file) {
@@ -553,12 +575,12 @@ class Loader {
         ast.kind == PolicyKind::NetworkPolicy ? "networking.k8s.io/v1" : "cilium.io/v2";
     ast.accepted = false;
     ast.layer = Layer::Schema;
-    ast.error = version.empty() ? std::string("apiVersion is missing")
-                                : fmt::format("no API server knows kind `{}` in version `{}`",
-                                              node.get_text("kind"), version);
+    ast.error = version.empty()
+                    ? std::string("apiVersion is missing")
+                    : fmt::format("`{}` has no kind `{}`", version, node.get_text("kind"));
     const YamlEntry* entry = node.find("apiVersion");
     const SourceRange at = entry != nullptr ? entry->value.at : ast.kind_range;
-    Diagnostic& d = sink.report(DiagCode::UnknownApiVersion, at, ast.error, Layer::Schema);
+    Diagnostic& d = sink.report(DiagCode::WrongApiVersion, at, ast.error, Layer::Schema);
     d.policy = PolicyRef{std::string(node.get_text("kind")), item.ns, ast.name.text};
     d.help = fmt::format("write apiVersion: {}", right);
     if (entry != nullptr && !version.empty()) {

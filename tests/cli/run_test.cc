@@ -74,28 +74,32 @@ TEST_F(RunTest, NoPoliciesIsANote) {
 
 TEST_F(RunTest, LevelsDecideTheExitCode) {
   EXPECT_EQ(run({"lint", "-"}, kOldVersion), kFindings);
-  EXPECT_EQ(run({"lint", "--level", "POL0162=warning", "-"}, kOldVersion), kOk);
-  EXPECT_EQ(run({"lint", "--level", "162=warning", "--deny-warnings", "-"}, kOldVersion),
+  EXPECT_EQ(run({"lint", "--level", "POL0138=warning", "-"}, kOldVersion), kOk);
+  EXPECT_EQ(run({"lint", "--level", "138=warning", "--deny-warnings", "-"}, kOldVersion),
             kFindings);
-  EXPECT_EQ(run({"lint", "--level", "UnknownApiVersion=off", "-"}, kOldVersion), kOk);
-  EXPECT_FALSE(printed("POL0162"));
+  EXPECT_EQ(run({"lint", "--level", "WrongApiVersion=off", "-"}, kOldVersion), kOk);
+  EXPECT_FALSE(printed("POL0138"));
 }
 
 TEST_F(RunTest, JsonIsTheWholeOutput) {
   run({"lint", "--format", "json", "-"}, kOldVersion);
   const auto j = nlohmann::json::parse(out_, nullptr, false);
   ASSERT_TRUE(j.is_object());
-  EXPECT_EQ(j["diagnostics"][0]["code"], "POL0162");
+  EXPECT_EQ(j["diagnostics"][0]["code"], "POL0138");
   EXPECT_EQ(j["diagnostics"][0]["layer"], "schema");
   EXPECT_EQ(j["summary"]["policies"], 1);
 }
 
 TEST_F(RunTest, FixRepairsTheFile) {
-  tree_.write("a.yaml", kOldVersion);
+  tree_.write("a.yaml",
+              "apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy  # mind the gap\n"
+              "metadata: {name: a, namespace: x}\nspec: {podSelector: {}}\n");
+  EXPECT_EQ(run({"lint", tree_.root()}), kFindings);
   EXPECT_EQ(run({"lint", "--fix", tree_.root()}), kOk);
   EXPECT_TRUE(printed("1 fixed"));
-  EXPECT_EQ(tree_.read("a.yaml").substr(0, 32), "apiVersion: networking.k8s.io/v1");
+  EXPECT_NE(tree_.read("a.yaml").find("kind: NetworkPolicy  # mind the gap"), std::string::npos);
   EXPECT_EQ(run({"lint", tree_.root()}), kOk);
+  EXPECT_TRUE(printed("checked 1 policy in 1 file"));
 }
 
 TEST_F(RunTest, BaselineHidesOldFindings) {
@@ -111,12 +115,12 @@ TEST_F(RunTest, BaselineHidesOldFindings) {
 
 TEST_F(RunTest, ConfigurationFile) {
   const std::string config = tree_.path("config.yaml");
-  tree_.write("config.yaml", "levels: {POL0162: off}\nnamespace: shop\nprofile: 1.17\n");
+  tree_.write("config.yaml", "levels: {POL0138: off}\nnamespace: shop\nprofile: 1.17\n");
   EXPECT_EQ(run({"lint", "--config", config, "-"}, kOldVersion), kOk);
   tree_.write("config.yaml", "enforcment: always\n");
   EXPECT_EQ(run({"lint", "--config", config, "-"}, kOldVersion), kUsage);
   EXPECT_TRUE(printed("did you mean `enforcement`?"));
-  tree_.write("config.yaml", "levels: {POL0162: loud}\n");
+  tree_.write("config.yaml", "levels: {POL0138: loud}\n");
   EXPECT_EQ(run({"lint", "--config", config, "-"}, kOldVersion), kUsage);
 }
 

@@ -132,11 +132,22 @@ TEST_F(LoadTest, UnknownVersionsAreRefused) {
               "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\n"
               "metadata: {name: a, namespace: x}\nspec: {podSelector: {}}\n");
   run();
-  ASSERT_EQ(count(DiagCode::UnknownApiVersion), 1U);
+  ASSERT_EQ(count(DiagCode::WrongApiVersion), 1U);
   ASSERT_EQ(loaded_.policies.size(), 1U);
   EXPECT_FALSE(loaded_.policies[0].ast.accepted);
   EXPECT_EQ(loaded_.policies[0].ast.layer, Layer::Schema);
-  EXPECT_TRUE(sink_.all()[0].fix.has_value());
+}
+
+TEST_F(LoadTest, MissingVersionIsRefusedAndMisspeltKindsAreNamed) {
+  tree_.write("a.yaml",
+              "kind: CiliumNetworkPolicy\nmetadata: {name: a, namespace: x}\n---\n"
+              "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolcy\nmetadata: {name: b}\n---\n"
+              "apiVersion: cilium.io/v2\nkind: CiliumNodeConfig\nmetadata: {name: c}\n");
+  run();
+  EXPECT_EQ(count(DiagCode::WrongApiVersion), 1U);
+  EXPECT_EQ(loaded_.policies.size(), 1U);
+  ASSERT_EQ(count(DiagCode::MisspeltKind), 1U);
+  EXPECT_EQ(sink_.all()[0].fix->edits.at(0).text, "CiliumNetworkPolicy");
 }
 
 TEST_F(LoadTest, NamespacesByFlagAndByDefault) {
