@@ -81,43 +81,111 @@ Ran run(const std::string& command, const fs::path& folder, const fs::path& out_
   return ran;
 }
 
+// An empty folder that goes when the test ends.
+class Scratch {
+ public:
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "policyc-example-XXXXXX").string();
+    if (mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  ~Scratch() {
+    if (!path_.empty()) fs::remove_all(path_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+// A transcript as its commands would write it today.
+struct Replayed {
+  std::string text;
+  std::string unable;  // the command that this machine cannot run, and what it said
+  int commands = 0;
+};
+
+Replayed replay(const std::string& transcript, const fs::path& folder, const fs::path& out_dir,
+                bool may_be_unable) {
+  Replayed out;
+  std::istringstream rows(transcript);
+  for (std::string row; std::getline(rows, row);) {
+    if (row.starts_with('#')) out.text += row + "\n";
+    if (!row.starts_with("$ ")) continue;
+    ++out.commands;
+    const Ran ran = run(row.substr(2), folder, out_dir);
+    if (may_be_unable && ran.exit == 3) {
+      out.unable = row + "\n" + ran.output;
+      return out;
+    }
+    out.text += row + "\n" + ran.output;
+    if (ran.exit != 0) out.text += fmt::format("[exit {}]\n", ran.exit);
+    out.text += "\n";
+  }
+  return out;
+}
+
+bool updating() {
+  return set("POLICYC_UPDATE") && !set("CI");
+}
+
 class Example : public testing::TestWithParam<fs::path> {};
 
 TEST_P(Example, DoesWhatItsTranscriptShows) {
   const fs::path file = GetParam();
   const std::string expected = slurp(file);
-  std::string dir = (fs::temp_directory_path() / "policyc-example-XXXXXX").string();
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const Scratch scratch;
+  ASSERT_FALSE(scratch.path().empty());
   const bool kernel = file.filename().string().find("kernel") != std::string::npos;
-
-  std::string actual;
-  std::string unable;
-  std::istringstream rows(expected);
-  int commands = 0;
-  for (std::string row; std::getline(rows, row);) {
-    if (row.starts_with('#')) actual += row + "\n";
-    if (!row.starts_with("$ ")) continue;
-    ++commands;
-    const Ran ran = run(row.substr(2), file.parent_path(), dir);
-    if (kernel && ran.exit == 3) {
-      unable = fmt::format("{}\n{}", row, ran.output);
-      break;
-    }
-    actual += row + "\n" + ran.output;
-    if (ran.exit != 0) actual += fmt::format("[exit {}]\n", ran.exit);
-    actual += "\n";
+  const Replayed seen = replay(expected, file.parent_path(), scratch.path(), kernel);
+  ASSERT_GT(seen.commands, 0) << file << " holds no command";
+  if (!seen.unable.empty()) {
+    ASSERT_FALSE(set("POLICYC_REQUIRE_BPF")) << seen.unable;
+    GTEST_SKIP() << seen.unable;
   }
-  fs::remove_all(dir);
-  ASSERT_GT(commands, 0) << file << " holds no command";
+  if (updating()) {
+    if (seen.text != expected) std::ofstream(file, std::ios::binary) << seen.text;
+    return;
+  }
+  EXPECT_EQ(seen.text, expected) << "POLICYC_UPDATE=1 ctest -R Example rewrites " << file.string();
+}
+
+// The README's own transcripts: fenced blocks that begin with ```console. They run at the top of
+// the repository, in order, and share one $OUT; from the first command on that this machine cannot
+// run, the rest is skipped.
+TEST(ReadmeExample, ShowsWhatIsPrinted) {
+  const fs::path file = fs::path(POLICYC_SOURCE_DIR) / "README.md";
+  const std::string readme = slurp(file);
+  const std::string open = "```console\n";
+  const Scratch scratch;
+  ASSERT_FALSE(scratch.path().empty());
+  std::string updated;
+  std::string unable;
+  std::size_t done = 0;
+  int blocks = 0;
+  for (std::size_t at = readme.find(open); at != std::string::npos && unable.empty();
+       at = readme.find(open, done)) {
+    const std::size_t begin = at + open.size();
+    const std::size_t end = readme.find("```\n", begin);
+    ASSERT_NE(end, std::string::npos) << "a block of README.md is not closed";
+    const std::string block = readme.substr(begin, end - begin);
+    Replayed seen = replay(block, POLICYC_SOURCE_DIR, scratch.path(), true);
+    while (seen.text.ends_with("\n\n")) seen.text.pop_back();
+    unable = seen.unable;
+    updated += readme.substr(done, begin - done) + (unable.empty() ? seen.text : block);
+    done = end;
+    ++blocks;
+    if (unable.empty() && !updating()) EXPECT_EQ(seen.text, block);
+  }
+  EXPECT_GT(blocks, 0);
+  if (updating() && unable.empty()) {
+    std::ofstream(file, std::ios::binary) << updated + readme.substr(done);
+  }
   if (!unable.empty()) {
     ASSERT_FALSE(set("POLICYC_REQUIRE_BPF")) << unable;
     GTEST_SKIP() << unable;
   }
-  if (set("POLICYC_UPDATE") && !set("CI")) {
-    if (actual != expected) std::ofstream(file, std::ios::binary) << actual;
-    return;
-  }
-  EXPECT_EQ(actual, expected) << "POLICYC_UPDATE=1 ctest -R Example rewrites " << file.string();
 }
 
 std::string name_of(const testing::TestParamInfo<fs::path>& info) {
