@@ -176,7 +176,9 @@ TEST(ReadmeExample, ShowsWhatIsPrinted) {
     updated += readme.substr(done, begin - done) + (unable.empty() ? seen.text : block);
     done = end;
     ++blocks;
-    if (unable.empty() && !updating()) EXPECT_EQ(seen.text, block);
+    if (unable.empty() && !updating()) {
+      EXPECT_EQ(seen.text, block);
+    }
   }
   EXPECT_GT(blocks, 0);
   if (updating() && unable.empty()) {
