@@ -3,10 +3,10 @@
 #include <memory>
 
 #include "cli/command.h"
-#include "cli/input.h"
-#include "cli/options.h"
 #include "cli/engine.h"
+#include "cli/input.h"
 #include "cli/mapstate.h"
+#include "cli/options.h"
 #include "frontend/print_ast.h"
 #include "ir/print.h"
 #include "ir/resolve.h"
@@ -19,7 +19,9 @@ struct DumpOptions : EngineOptions {
   std::string format = "text";
 };
 
-bool json(const DumpOptions& o) { return o.format == "json"; }
+bool json(const DumpOptions& o) {
+  return o.format == "json";
+}
 
 void dump_ir(const DumpOptions&, const Engine& engine, Env& env) {
   env.out << ir::print(engine.world.policies, engine.sources());

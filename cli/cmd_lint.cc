@@ -43,36 +43,30 @@ void check_meaning(const LintOptions& o, Input& input) {
   run_checks(world, *input.loaded.sources, input.sink);
 }
 
-int lint(LintOptions& o, Env& env) {
-  Input input;
-  int exit_code = kOk;
-  if (!read_inputs(o, env, input, exit_code)) return exit_code;
+// Reads the input and fills the sink with what is to be shown: judged, levels set, silenced
+// findings taken out. False, with the exit code, when there is nothing to show.
+bool judge(LintOptions& o, Env& env, Input& input, Summary& summary, int& exit_code) {
+  if (!read_inputs(o, env, input, exit_code)) return false;
   frontend::Loaded& loaded = input.loaded;
   const SourceMap& sources = *loaded.sources;
-  auto clock = std::chrono::steady_clock::now();
-  auto phase = [&](std::string name) {
-    const auto now = std::chrono::steady_clock::now();
-    loaded.timings.push_back({std::move(name), std::chrono::duration<double>(now - clock).count()});
-    clock = now;
-  };
-
-  if (loaded.policies.empty() && loaded.unreadable_files == 0) {
+  const auto start = std::chrono::steady_clock::now();
+  if (loaded.policies.empty() && loaded.unreadable_files == 0 && !input.sink.has_errors()) {
     input.sink.report(DiagCode::NoPolicies, {}, "no policies found").help =
         "-v lists what was skipped and why";
   }
   check_meaning(o, input);
-  phase("lint");
-
-  Summary summary;
-  // Levels first: a comment for a finding that is switched off would otherwise count as useless.
-  const std::size_t allowed = apply_allow_comments(sources, input.sink);
+  // Comments before levels: one for a finding that is switched off would otherwise count as
+  // useless.
+  summary.hidden = apply_allow_comments(sources, input.sink);
   apply_levels(input.levels, input.sink);
   input.sink.sort();
-  summary.hidden = allowed;
+  exit_code = kUsage;
   if (!o.write_baseline.empty()) {
-    if (auto error =
-            write_file_atomic(o.write_baseline, write_baseline(sources, input.sink.all()))) {
-      return usage_error(env, "cannot write `" + o.write_baseline + "`: " + error->message);
+    const auto error =
+        write_file_atomic(o.write_baseline, write_baseline(sources, input.sink.all()));
+    if (error) {
+      usage_error(env, "cannot write `" + o.write_baseline + "`: " + error->message);
+      return false;
     }
   }
   const std::string baseline = !o.baseline.empty()         ? o.baseline
@@ -80,38 +74,66 @@ int lint(LintOptions& o, Env& env) {
                                                            : input.config.baseline;
   if (!baseline.empty()) {
     const auto text = read_file(baseline);
-    if (!text) return usage_error(env, "cannot read `" + baseline + "`: " + text.error());
+    if (!text) {
+      usage_error(env, "cannot read `" + baseline + "`: " + text.error());
+      return false;
+    }
     const auto taken = apply_baseline(*text, sources, input.sink);
-    if (!taken) return usage_error(env, "`" + baseline + "`: " + taken.error());
+    if (!taken) {
+      usage_error(env, "`" + baseline + "`: " + taken.error());
+      return false;
+    }
     summary.hidden += *taken;
   }
-  if (o.fix) {
-    FixResult result = apply_fixes(sources, input.sink);
-    summary.fixed = result.fixed;
-    for (const std::string& problem : result.problems) exit_code = usage_error(env, problem);
-  }
+  summary.files = loaded.files;
+  summary.documents = loaded.documents;
+  summary.policies = loaded.policies.size();
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  loaded.timings.push_back({"lint", spent.count()});
+  return true;
+}
+
+int print(const LintOptions& o, Env& env, Input& input, const Summary& summary) {
+  const auto start = std::chrono::steady_clock::now();
+  frontend::Loaded& loaded = input.loaded;
   if (o.quiet) {
     std::erase_if(input.sink.all(),
                   [](const Diagnostic& d) { return d.severity == Severity::Note; });
   }
-
-  summary.files = loaded.files;
-  summary.documents = loaded.documents;
-  summary.policies = loaded.policies.size();
   const Format format = *parse_format(o.format);
-  const Report report{sources, input.sink.all(), summary};
+  const Report report{*loaded.sources, input.sink.all(), summary};
   render(report, format, {use_color(o, env.out_terminal)}, env.out);
   if (format == Format::Text && !o.quiet) render_summary(report, env.out);
   print_skipped(o, loaded, env);
-  phase("print");
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  loaded.timings.push_back({"print", spent.count()});
   print_timing(o, loaded, env);
 
   if (loaded.unopened > 0 || loaded.bad_settings > 0) return kUsage;
-  if (exit_code != kOk) return exit_code;
   const bool warnings_count = o.deny_warnings || input.config.deny_warnings;
   const bool bad = count(input.sink.all(), Severity::Error) > 0 ||
                    (warnings_count && count(input.sink.all(), Severity::Warning) > 0);
   return bad ? kFindings : kOk;
+}
+
+int lint(LintOptions& o, Env& env) {
+  std::size_t fixed = 0;
+  // A repair may bring to light what it hid (a policy under a misspelt kind), and of overlapping
+  // repairs one is made at a time: look again until nothing changes.
+  for (int round = 0;; ++round) {
+    Input input;
+    Summary summary;
+    int exit_code = kOk;
+    if (!judge(o, env, input, summary, exit_code)) return exit_code;
+    FixResult result;
+    if (o.fix && round < 10) result = apply_fixes(*input.loaded.sources, input.sink);
+    fixed += result.fixed;
+    if (result.fixed > 0 && result.problems.empty()) continue;
+    for (const std::string& problem : result.problems) usage_error(env, problem);
+    summary.fixed = fixed;
+    const int code = print(o, env, input, summary);
+    return result.problems.empty() ? code : kUsage;
+  }
 }
 
 }  // namespace

@@ -90,7 +90,9 @@ bool read_inputs(CommonOptions& o, Env& env, Input& input, int& exit_code) {
     usage_error(env, "give either paths or --world, not both");
     return false;
   }
-  if (std::find(o.load.paths.begin(), o.load.paths.end(), "-") != o.load.paths.end()) {
+  const bool wants_stdin =
+      std::find(o.load.paths.begin(), o.load.paths.end(), "-") != o.load.paths.end();
+  if (wants_stdin && o.load.stdin_text.empty()) {
     o.load.stdin_text.assign(std::istreambuf_iterator<char>(env.in), {});
   }
   input.loaded = frontend::load(o.load, input.settings, input.sink);

@@ -275,7 +275,10 @@ class Walker {
           folder(full, rules, false, depth + 1);
         }
       } else if (has_manifest_name(name)) {
-        if (!S_ISREG(info.st_mode)) {
+        if (name[0] == '.') {
+          // Our own settings, editors' and file managers' leftovers.
+          out_.skipped.emplace_back(full, "hidden file");
+        } else if (!S_ISREG(info.st_mode)) {
           out_.skipped.emplace_back(full, "not a regular file");
         } else if (ignored(rules, full, false)) {
           out_.skipped.emplace_back(full, "matched by .policycignore or --exclude");

@@ -32,7 +32,7 @@ struct Discovery {
 };
 
 // Walks every PATH. Found in folders: *.yaml, *.yml, *.json and files named Kustomization; hidden
-// folders, node_modules and ignored paths are not entered, links to folders not followed.
+// files and folders, node_modules and ignored paths are not entered, links to folders not followed.
 Discovery discover(const std::vector<std::string>& paths, const std::vector<std::string>& exclude);
 
 }  // namespace policyc::frontend

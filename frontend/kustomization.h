@@ -36,8 +36,9 @@ class DeploymentMap {
   // folder above.
   NamespaceAnswer namespace_for(const std::string& file) const;
 
-  // The folder of the kustomization root that deploys the file; "" for files outside every
-  // kustomization. A file that several roots deploy is a set with those that share its folder.
+  // The folder of the kustomization root that deploys the file. A file outside every kustomization, or
+  // deployed by several roots, is a set with those that share its folder. "" for what Flux
+  // Kustomizations outside every kustomization deploy: these belong together.
   std::string set_for(const std::string& file) const;
 
   // Named as a patch, a values file or the like: no object of its own.

@@ -74,7 +74,7 @@ class DiscoverTest : public ::testing::Test {
 
 TEST_F(DiscoverTest, WalksByName) {
   for (const char* name : {"b.yaml", "a.yml", "d/c.json", "d/readme.md", "d/Kustomization",
-                           ".hidden/x.yaml", "node_modules/x.yaml", "d/.yaml"}) {
+                           ".hidden/x.yaml", "node_modules/x.yaml", "d/.yaml", ".policyc.yaml"}) {
     tree_.write(name, "a: 1\n");
   }
   EXPECT_EQ(found({""}), (Names{"a.yml", "b.yaml", "d/Kustomization", "d/c.json"}));

@@ -222,7 +222,7 @@ TEST_F(LoadTest, SetsByRootByFolderAndAll) {
   run();
   EXPECT_EQ(policy("a").set, tree_.path("dev"));
   EXPECT_EQ(policy("b").set, tree_.path("prod"));
-  EXPECT_EQ(policy("c").set, "");
+  EXPECT_EQ(policy("c").set, tree_.root());
   options_.sets = LoadOptions::Sets::All;
   run();
   EXPECT_EQ(policy("a").set, "");
