@@ -59,9 +59,9 @@ step 1 "lint found the traps in examples/traps, each with its line and its remed
 
 bold "2. Questions: who may do what, and which rule decides."
 step 0 "frontend may GET from backend" \
-  policyc query "can frontend GET /items to backend" http-get
+  policyc query "can frontend GET /items to backend" --expect allow http-get
 step 0 "frontend may not POST to backend, and the answer names the rule" \
-  policyc query "can frontend POST to backend" http-get
+  policyc query "can frontend POST to backend" --expect deny http-get
 step 0 "who can reach the backend at all" \
   policyc query "who can reach backend on 80" http-get
 
