@@ -44,7 +44,10 @@ struct PacketResult {
   std::vector<ProgramRun> programs;
   std::vector<ir::Origin> rules;  // that decide, by the evaluator
   std::optional<ir::Flow>
-      flow;              // as the evaluator was asked; absent where no endpoint is concerned
+      flow;  // as the evaluator was asked; absent where no endpoint is concerned
+  // Why nothing can be said: an endpoint on the way has no program, because its policy cannot be
+  // computed. `fate` then means nothing, and expectations are not judged.
+  std::string undecided;
   std::string mismatch;  // program and evaluator disagree: how
   std::string unmet;     // the fixture expected something else: what
 };

@@ -78,14 +78,19 @@ std::string_view outcome_name(bpf::Outcome outcome) {
   return "";
 }
 
+std::string_view verdict_word(const bpf::PacketResult& r) {
+  return r.undecided.empty() ? bpf::fate_name(r.fate) : "undecided";
+}
+
 void print_text(const ReplayCommand& options, const Engine& engine,
                 const std::vector<bpf::PacketResult>& results, Env& env) {
   std::string fixture;
   for (const bpf::PacketResult& r : results) {
     if (r.fixture != fixture || r.number == 1) fmt::print(env.out, "{}\n", r.fixture);
     fixture = r.fixture;
-    fmt::print(env.out, "  {:>3}  {:<8}  {}{}\n", r.number, bpf::fate_name(r.fate), r.summary,
-               r.reason.empty() ? "" : "  (" + printable(r.reason) + ")");
+    const std::string& why = r.undecided.empty() ? r.reason : r.undecided;
+    fmt::print(env.out, "  {:>3}  {:<8}  {}{}\n", r.number, verdict_word(r), r.summary,
+               why.empty() ? "" : "  (" + printable(why) + ")");
     for (const bpf::ProgramRun& run : r.programs) {
       fmt::print(
           env.out, "         {} of {}: {}, returns {}{}{}\n", ir::direction_name(run.direction),
@@ -110,8 +115,8 @@ ordered_json packet_json(const Engine& engine, const bpf::PacketResult& r) {
   out["fixture"] = r.fixture;
   out["number"] = r.number;
   out["packet"] = r.summary;
-  out["verdict"] = bpf::fate_name(r.fate);
-  out["reason"] = r.reason;
+  out["verdict"] = verdict_word(r);
+  out["reason"] = r.undecided.empty() ? r.reason : r.undecided;
   out["programs"] = ordered_json::array();
   for (const bpf::ProgramRun& run : r.programs) {
     ordered_json p = {{"program", fmt::format("policyc_{}", ir::direction_name(run.direction))},
@@ -154,9 +159,11 @@ int replay(ReplayCommand& options, Env& env) {
 
   std::size_t mismatches = 0;
   std::size_t unmet = 0;
+  std::size_t undecided = 0;
   for (const bpf::PacketResult& r : *results) {
     mismatches += r.mismatch.empty() ? 0U : 1U;
     unmet += r.unmet.empty() ? 0U : 1U;
+    undecided += r.undecided.empty() ? 0U : 1U;
   }
   const auto& changed = (*runner)->changed_files();
   for (const std::string& path : changed) {
@@ -169,7 +176,10 @@ int replay(ReplayCommand& options, Env& env) {
     out["packets"] = ordered_json::array();
     for (const bpf::PacketResult& r : *results) out["packets"].push_back(packet_json(engine, r));
     out["changed_files"] = changed;
-    out["summary"] = {{"packets", results->size()}, {"mismatches", mismatches}, {"unmet", unmet}};
+    out["summary"] = {{"packets", results->size()},
+                      {"mismatches", mismatches},
+                      {"unmet", unmet},
+                      {"undecided", undecided}};
     env.out << out.dump(1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
   } else {
     if (!options.common.quiet) print_text(options, engine, *results, env);
@@ -177,7 +187,8 @@ int replay(ReplayCommand& options, Env& env) {
                results->size() == 1 ? "" : "s", mismatches, mismatches == 1 ? "" : "es", unmet);
   }
   print_timing(options.common, engine.input.loaded, env);
-  return mismatches + unmet + changed.size() > 0 ? kFindings : kOk;
+  if (mismatches + unmet + changed.size() > 0) return kFindings;
+  return undecided > 0 ? kUndecided : kOk;
 }
 
 }  // namespace

@@ -109,16 +109,27 @@ std::optional<ir::IpAddress> Reader::address(const YamlNode& node, ir::Family fa
   return found;
 }
 
+// IPv4 where both sides have it, else IPv6; `family` decides where it is given.
 void Reader::addresses(const YamlNode& node, bpf::Packet& out) {
-  const ir::Family family = number(node, "family", 4, 6) == 6 ? ir::Family::V6 : ir::Family::V4;
-  for (const char* key : {"from", "to"}) {
-    const YamlNode* end = node.get(key);
-    if (end == nullptr) return fail(node, fmt::format("a packet needs `{}`", key));
-    const auto ip = address(*end, family);
-    if (!ip) return;
-    (key[0] == 'f' ? out.from : out.to) = *ip;
-  }
-  if (out.from.family != out.to.family) fail(node, "`from` and `to` are of different IP families");
+  const auto both = [&](ir::Family family) {
+    for (const char* key : {"from", "to"}) {
+      const YamlNode* end = node.get(key);
+      if (end == nullptr) return fail(node, fmt::format("a packet needs `{}`", key));
+      const auto ip = address(*end, family);
+      if (!ip) return;
+      (key[0] == 'f' ? out.from : out.to) = *ip;
+    }
+    if (out.from.family != out.to.family)
+      fail(node, "`from` and `to` are of different IP families");
+  };
+  if (!error_.empty()) return;
+  const std::uint32_t family = number(node, "family", 0, 6);
+  both(family == 6 ? ir::Family::V6 : ir::Family::V4);
+  if (error_.empty() || family != 0) return;
+  const std::string first = std::move(error_);
+  error_.clear();
+  both(ir::Family::V6);
+  if (!error_.empty()) error_ = first;
 }
 
 // Sequence numbers follow what was sent before on the connection, unless given.

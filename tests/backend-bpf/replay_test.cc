@@ -347,6 +347,23 @@ TEST(Artefact, EndpointsThatCannotBeComputedAreNamed) {
   EXPECT_EQ(report.refused[0].refusal, bpf::Refusal::Depends);
 }
 
+TEST(Replay, PacketsToAnEndpointWithoutProgramAreUndecided) {
+  POLICYC_NEEDS_BPF();
+  ir::World world = http_world();
+  world.policies.policies[0].unsupported = {"something new"};
+  const ir::Resolved resolved = ir::resolve(world);
+  const Scratch scratch;
+  ASSERT_EQ(compile_into(scratch.path(), world, resolved).status, bpf::CompileReport::Status::Done);
+  auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+  ASSERT_TRUE(runner);
+  const std::vector<bpf::Fixture> fixtures = {
+      {"f", {{bpf::build_frame(to_backend(bpf::kSyn, 0, "")), Fate::Pass}}}};
+  const auto results = bpf::replay(world, resolved, **runner, fixtures);
+  ASSERT_TRUE(results) << results.error();
+  EXPECT_NE((*results)[0].undecided.find("something new"), std::string::npos);
+  EXPECT_EQ((*results)[0].unmet, "");
+}
+
 TEST(Capture, PcapSurvivesTheFile) {
   const Scratch scratch;
   const std::vector<std::vector<std::uint8_t>> frames = {
