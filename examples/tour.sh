@@ -69,11 +69,16 @@ bold "3. Compile: the policy as BPF programs and tables."
 step 0 "the policy was compiled to BPF (C, objects, table images) in build/tour/http-get" \
   policyc compile -o "$out/http-get" http-get
 
+# Running programs in the kernel wants root; whoever has sudo is asked for it, here only.
+policyc=(policyc)
+if ((EUID != 0)) && command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; then
+  policyc=(sudo "$(command -v policyc)")
+fi
 bold "4. Replay: packets through those programs in this machine's kernel, the proxy model behind them."
 step 0 "packets from YAML: drops where the policy drops, GET passes and POST is refused at the proxy" \
-  policyc replay "$out/http-get" --packets http-get/packets.yaml http-get
+  "${policyc[@]}" replay "$out/http-get" --packets http-get/packets.yaml http-get
 step 0 "packets from a capture: the same" \
-  policyc replay "$out/http-get" --packets http-get/http.pcap http-get
+  "${policyc[@]}" replay "$out/http-get" --packets http-get/http.pcap http-get
 
 bold "What you saw"
 for line in "${seen[@]}"; do printf '  - %s\n' "$line"; done
