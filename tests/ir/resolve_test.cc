@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <set>
+
 #include "tests/ir/world_gen.h"
 
 namespace policyc::ir {
@@ -64,9 +66,54 @@ void compare(const World& world, const Resolved& resolved, const Flow& flow, Dir
   RC_ASSERT(got.auth == want->auth);
 }
 
+// What the random worlds contain: rapidcheck prints how often, when asked for verbose progress.
+void classify(const World& world) {
+  std::set<std::string> features;
+  const auto note = [&](bool there, const char* name) {
+    if (there) features.insert(name);
+  };
+  note(world.settings.host_firewall, "host firewall");
+  note(world.settings.cidr_match_nodes, "cidr match nodes");
+  note(!world.settings.ipv6, "single stack");
+  note(world.settings.enforcement == Settings::Enforcement::Always, "enforcement always");
+  for (const Rule& rule : world.policies.rules) {
+    note(rule.host_subject, "host policy");
+    note(!rule.default_deny_ingress || !rule.default_deny_egress, "no default deny");
+    for (const RuleItem& item : rule.items) {
+      note(item.deny, "deny");
+      note(item.any_peer, "any peer");
+      note(item.all_l4, "all protocols");
+      note(item.auth.has_value(), "authentication");
+      note(!item.requires_.empty(), "requires");
+      for (const Peer& peer : item.peers) {
+        note(peer.kind == PeerKind::Endpoint && peer.selector.wildcard(), "wildcard peer");
+        note(peer.kind == PeerKind::Entity, "entity");
+        note(peer.kind == PeerKind::Cidr, "prefix");
+        note(peer.kind == PeerKind::CidrGroup, "prefix group");
+        note(peer.kind == PeerKind::Fqdn, "name");
+      }
+      for (const PortRule& pr : item.ports) {
+        note(!pr.server_names.empty(), "SNI");
+        note(pr.listener.has_value(), "listener");
+        note(pr.l7.parser == Parser::Http, "HTTP");
+        note(pr.l7.parser == Parser::Dns, "DNS");
+        note(pr.l7.parser == Parser::Kafka, "Kafka");
+        for (const Port& port : pr.ports) {
+          note(port.end != 0, "port range");
+          note(!port.name.empty(), "named port");
+          note(port.protocol == kProtoIcmp || port.protocol == kProtoIcmp6, "ICMP");
+          note(port.protocol == kProtoSctp, "SCTP");
+        }
+      }
+    }
+  }
+  for (const std::string& f : features) RC_CLASSIFY(true, f);
+}
+
 RC_GTEST_PROP(Resolve, AgreesWithTheEvaluator, ()) {
   const Choice pick;
   const World world = testing::random_world(pick);
+  classify(world);
   const Resolved resolved = resolve(world);
   for (int i = 0; i < 20; ++i) {
     const Flow flow = testing::random_flow(pick, world);

@@ -74,6 +74,18 @@ inline ir::Peer random_peer(const Choice& pick) {
     }
     case 1:  // everybody
       return peer;
+    case 4:
+      if (pick.flip()) {  // names
+        peer.kind = ir::PeerKind::Fqdn;
+        peer.text = pick.of<std::string>({"api.example.com", "*.example.com", "*"});
+        peer.selector.requirements = {
+            label_requirement("fqdn", peer.text, ir::Operator::Exists, {})};
+      } else {  // a group of prefixes
+        peer.kind = ir::PeerKind::CidrGroup;
+        peer.selector.requirements = {label_requirement(
+            "cidrgroup", std::string(ir::kCidrGroupNamePrefix) + "g", ir::Operator::Exists, {})};
+      }
+      return peer;
     case 2:
     case 3: {  // a prefix, perhaps with an exception
       peer.kind = ir::PeerKind::Cidr;
@@ -128,6 +140,38 @@ inline ir::Port random_port(const Choice& pick) {
   return port;
 }
 
+// What looks inside connections: HTTP mostly, so that parsers conflict only now and then.
+inline void random_l7(const Choice& pick, ir::PortRule& rule) {
+  switch (pick(12)) {
+    case 0:
+    case 1:
+    case 2: {
+      rule.l7.parser = ir::Parser::Http;
+      ir::HttpRule http;
+      http.method = pick.of<std::string>({"GET", "POST", ""});
+      http.path = pick.of<std::string>({"", "/a/.*", "/b"});
+      rule.l7.http.push_back(http);
+      break;
+    }
+    case 3:
+      rule.l7.parser = ir::Parser::Dns;
+      rule.l7.dns.push_back({pick.of<std::string>({"*", "*.example.com"}), "", {}});
+      break;
+    case 4:
+      rule.l7.parser = ir::Parser::Kafka;
+      rule.l7.kafka.push_back({{0, 3, 18}, std::nullopt, "", "orders", {}});
+      break;
+    case 5:
+      rule.server_names = {"a.example"};
+      break;
+    case 6:
+      rule.listener = ir::Listener{"CiliumEnvoyConfig", "c", "l", pick(4) * 30};
+      break;
+    default:
+      break;
+  }
+}
+
 inline ir::RuleItem random_item(const Choice& pick, ir::Direction direction) {
   ir::RuleItem item;
   item.direction = direction;
@@ -147,13 +191,7 @@ inline ir::RuleItem random_item(const Choice& pick, ir::Direction direction) {
         tcp_only = tcp_only && rule.ports.back().protocol == ir::kProtoTcp &&
                    rule.ports.back().text != "0";
       }
-      if (!item.deny && tcp_only && pick(3) == 0) {
-        rule.l7.parser = ir::Parser::Http;
-        ir::HttpRule http;
-        http.method = pick.of<std::string>({"GET", "POST", ""});
-        http.path = pick.of<std::string>({"", "/a/.*", "/b"});
-        rule.l7.http.push_back(http);
-      }
+      if (!item.deny && tcp_only) random_l7(pick, rule);
       item.ports.push_back(std::move(rule));
     }
   }
@@ -176,6 +214,9 @@ inline ir::World random_world(const Choice& pick) {
       {Enforcement::Default, Enforcement::Default, Enforcement::Default, Enforcement::Always});
   ir::Inventory& inv = world.inventory;
   inv.fqdn.emplace();
+  (*inv.fqdn)["api.example.com"] = {*ir::parse_ip("203.0.113.7"), *ir::parse_ip("198.51.7.7")};
+  (*inv.fqdn)["other.test"] = {*ir::parse_ip("8.8.8.8")};
+  inv.cidr_groups.push_back({"g", {{"team", "x"}}, {*ir::parse_prefix("203.0.113.0/25")}, {}});
   for (const char* ns : {"m", "n"}) {
     inv.namespaces.push_back({ns, {{"kubernetes.io/metadata.name", ns}}, {}});
   }
