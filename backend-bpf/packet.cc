@@ -221,9 +221,14 @@ std::vector<std::uint8_t> build_frame(const Packet& p) {
 
 Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& frame) {
   if (frame.size() < 14) return Error{"the frame is shorter than an Ethernet header"};
-  const std::uint32_t type = get16(frame, 12);
+  std::uint32_t type = get16(frame, 12);
   Packet p;
   std::size_t at = 14;
+  while ((type == 0x8100 || type == 0x88A8) && frame.size() >= at + 4) {
+    p.vlan = true;
+    type = get16(frame, at + 2);
+    at += 4;
+  }
   std::size_t end = frame.size();
   if (type == 0x0800) {
     if (frame.size() < at + 20) return Error{"the IPv4 header is cut off"};

@@ -23,6 +23,7 @@ struct Packet {
   std::uint8_t tcp_flags = 0;
   std::uint32_t sequence = 0, acknowledgement = 0;
   std::uint8_t icmp_type = 0, icmp_code = 0;  // ICMP, ICMPv6
+  bool vlan = false;                          // behind an 802.1Q or 802.1ad tag; never built
   bool later_fragment = false;                // no transport header in it
   bool too_many_headers = false;  // IPv6: more than six extension headers, the rest is not read
   std::vector<std::uint8_t> payload;

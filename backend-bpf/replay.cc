@@ -200,6 +200,10 @@ void Replayer::judge_request(const ir::L7Request& request, const std::string& te
   ir::Flow flow = *out.flow;
   flow.l7 = request;
   const ir::FlowVerdict verdict = ir::evaluate(world_, flow);
+  if (verdict.final == ir::VerdictKind::Depends || verdict.final == ir::VerdictKind::Error) {
+    out.undecided = fmt::format("the proxy's answer to {} cannot be told from the policies", text);
+    return;
+  }
   const bool refused = verdict.final == ir::VerdictKind::Deny;
   if (refused && out.fate == Fate::Refused) return;  // the first refusal stands
   out.fate = refused                                      ? Fate::Refused
@@ -244,7 +248,11 @@ void Replayer::proxy(const Packet& packet, const std::string& parser, PacketResu
 Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   PacketResult out;
   const auto parsed = parse_frame(input.frame);
-  if (!parsed) return Error{parsed.error()};
+  if (!parsed) {
+    out.summary = fmt::format("{} bytes", input.frame.size());
+    out.undecided = parsed.error() + ": nobody can tell whose it is";
+    return out;
+  }
   if (!*parsed) {
     out.summary = fmt::format("{} bytes, no IP", input.frame.size());
     out.reason = "not a matter of network policy";
@@ -288,7 +296,8 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   // What the policies say. Packets that are decided before any policy are left out.
   const bool fragmentation_needed =
       packet.protocol == ir::kProtoIcmp && packet.icmp_type == 3 && packet.icmp_code == 4;
-  if (packet.later_fragment || packet.too_many_headers || fragmentation_needed) return out;
+  if (packet.vlan || packet.later_fragment || packet.too_many_headers || fragmentation_needed)
+    return out;
   ir::Flow flow;
   flow.from = party(packet.from);
   flow.to = party(packet.to);

@@ -1,4 +1,6 @@
 // policyc dump: what the compiler sees, one stage of the road at a time.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 
@@ -48,6 +50,10 @@ const DumpKind kKinds[] = {
 
 int dump(DumpOptions& o, Env& env) {
   int exit_code = kOk;
+  if (json(o) && (o.what == "ast" || o.what == "ir")) {
+    return usage_error(
+        env, fmt::format("dump {} is text; --format json is for identities and mapstate", o.what));
+  }
   if (o.what == "ast") {
     Input input;
     if (!load_inputs(o.common, env, input, exit_code)) return exit_code;

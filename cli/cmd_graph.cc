@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "cli/command.h"
@@ -26,7 +27,20 @@ int graph(GraphOptions& options, Env& env) {
                        "graph shows what Cilium does; ask single questions with --semantics "
                        "kubernetes");
   }
-  const Graph g = build_graph(engine.world, ir::resolve(engine.world), options.filter);
+  const ir::Resolved resolved = ir::resolve(engine.world);
+  const auto parties = ir::graph_parties(engine.world, resolved);
+  for (const std::string* name :
+       {&options.filter.from, &options.filter.to, &options.filter.focus}) {
+    if (std::none_of(parties.begin(), parties.end(),
+                     [&](const ir::GraphParty& p) { return is_named(p, *name); }) &&
+        !name->empty()) {
+      return usage_error(env,
+                         fmt::format("`{}` is no party of this graph; without --from, --to and "
+                                     "--focus all are listed",
+                                     *name));
+    }
+  }
+  const Graph g = build_graph(engine.world, resolved, options.filter);
   if (options.format == "json") {
     env.out << graph_json(engine.world, g);
   } else if (options.format == "csv") {
@@ -34,7 +48,7 @@ int graph(GraphOptions& options, Env& env) {
   } else if (options.format == "dot") {
     env.out << graph_dot(g);
   } else {
-    env.out << graph_text(g);
+    env.out << graph_text(g, options.filter.any());
     if (engine.world.inventory.pods.empty()) {
       fmt::print(env.err, "policyc: no pods or workloads in the input: nobody to draw\n");
     }

@@ -3,6 +3,8 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
+#include <cctype>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +15,8 @@
 #include "cli/graph_output.h"
 #include "cli/question.h"
 #include "ir/base/file.h"
+#include "ir/filters.h"
+#include "ir/identity.h"
 #include "ir/resolve.h"
 
 namespace policyc::cli {
@@ -22,6 +26,7 @@ struct QueryOptions : EngineOptions {
   std::vector<std::string> arguments;  // the sentence, then paths
   std::string from, to, port, proto, http, http_host, dns, sni, kafka, flows, expect;
   std::vector<std::string> http_headers;
+  bool port_given = false;
   std::string format = "text";
 };
 
@@ -51,7 +56,13 @@ Expected<Question> question_of(QueryOptions& o) {
       return Error{fmt::format("--proto `{}` is none of TCP, UDP, SCTP, ICMP, ICMPv6", o.proto)};
     }
   }
-  if (!o.port.empty()) {
+  if (o.port_given) {
+    const bool name = std::any_of(o.port.begin(), o.port.end(),
+                                  [](unsigned char c) { return std::isalpha(c) != 0; });
+    if (o.port.empty() || o.port[0] == '-' ||
+        (!name && o.port.find_first_not_of("0123456789") != std::string::npos)) {
+      return Error{fmt::format("--port `{}` is no port", o.port)};
+    }
     if (o.port.find_first_not_of("0123456789") == std::string::npos) {
       if (o.port.size() > 5 || std::stoul(o.port) > 65535) {
         return Error{fmt::format("--port {} is out of range", o.port)};
@@ -93,13 +104,30 @@ Expected<Question> question_of(QueryOptions& o) {
   return q;
 }
 
-bool stands_for(const ir::GraphParty& node, const ir::Party& party) {
-  if (const auto* pod = std::get_if<ir::PodParty>(&party)) return node.pod == pod->pod;
-  if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
-    return node.id == entity->entity ||
-           (entity->entity == "world" && node.id.rfind("world", 0) == 0);
+// The side of a question as parties of a graph; an error where it has no place there.
+Expected<std::vector<ir::GraphParty>> graph_side(const Engine& engine, const ir::Resolved& resolved,
+                                                 const ResolvedSide& side) {
+  std::vector<ir::GraphParty> out;
+  const auto all = ir::graph_parties(engine.world, resolved);
+  for (const ir::Party& party : side.parties) {
+    if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
+      for (const ir::GraphParty& p : all) {
+        if (p.pod == pod->pod) out.push_back(p);
+      }
+    } else if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
+      const ir::IdentityIndex i = resolved.views.front().identity_of(address->ip);
+      out.push_back(
+          {address->ip.str(), "cidr", resolved.identities[i].labels, SIZE_MAX, address->ip, ""});
+    } else if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
+      out.push_back(
+          {entity->entity, "entity", ir::entity_identity(entity->entity), SIZE_MAX, {}, ""});
+    } else {
+      return Error{
+          "this needs pods or workloads in the input, and addresses rather than DNS names; "
+          "ask `can A reach B`, or add a cluster dump"};
+    }
   }
-  return false;
+  return out;
 }
 
 // "who can reach X", "what can X reach".
@@ -107,22 +135,48 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
                      Env& env) {
   const bool who = q.kind == Question::Kind::Who;
   const std::string& name = who ? q.to : q.from;
+  if (engine.world.settings.kubernetes_semantics) {
+    return usage_error(env,
+                       "lists show what Cilium does; ask single questions with --semantics "
+                       "kubernetes");
+  }
+  if (q.l7.index() != 0 || !options.expect.empty()) {
+    return usage_error(env,
+                       "`who can` and `what can` list connections; ask `can A … B` for requests "
+                       "and for --expect");
+  }
   auto side = resolve_side(engine.world, name, options.common.load.default_namespace);
   if (!side) return usage_error(env, side.error());
   const ir::Resolved resolved = ir::resolve(engine.world);
-  Graph graph = build_graph(engine.world, resolved, {});
-  std::erase_if(graph.edges, [&](const GraphEdge& e) {
-    const ir::GraphParty& end = graph.parties[who ? e.dst : e.src];
-    return std::none_of(side->parties.begin(), side->parties.end(),
-                        [&](const ir::Party& p) { return stands_for(end, p); });
-  });
-  if (q.port || q.protocol) {
+  auto asked = graph_side(engine, resolved, *side);
+  if (!asked) return usage_error(env, asked.error());
+  std::optional<std::uint16_t> port = q.port;
+  if (!q.port_name.empty()) {
+    port = ir::egress_ports(engine.world.inventory)
+               .find(q.port_name, q.protocol.value_or(ir::kProtoTcp));
+    if (!port)
+      return usage_error(env, fmt::format("no pod gives the name `{}` to one port", q.port_name));
+  }
+  // Other ends: everybody of the graph, who is not an outsider like the side asked for.
+  auto others = ir::graph_parties(engine.world, resolved);
+  const bool outsider = std::none_of(asked->begin(), asked->end(),
+                                     [](const ir::GraphParty& p) { return p.pod != SIZE_MAX; });
+  if (outsider) {
+    std::erase_if(others, [](const ir::GraphParty& p) { return p.pod == SIZE_MAX; });
+  }
+  Graph graph = who ? build_graph(resolved, others, *asked) : build_graph(resolved, *asked, others);
+  if (port || q.protocol) {
     for (GraphEdge& e : graph.edges) {
       std::erase_if(e.connection.spans, [&](const ir::PortSpan& s) {
-        const bool port = !q.port || (s.from <= *q.port && *q.port <= s.to);
-        return !port || s.protocol != q.protocol.value_or(ir::kProtoTcp);
+        if (q.protocol && s.protocol != *q.protocol) return true;
+        const bool ported = s.protocol == ir::kProtoTcp || s.protocol == ir::kProtoUdp ||
+                            s.protocol == ir::kProtoSctp;
+        return port && (!ported || *port < s.from || *port > s.to);
       });
       e.connection.all = false;
+      for (ir::PortSpan& s : e.connection.spans) {
+        if (port) s.from = s.to = *port;
+      }
     }
     std::erase_if(graph.edges, [](const GraphEdge& e) { return e.connection.none(); });
   }
@@ -147,6 +201,20 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   return graph.unknown.empty() ? kOk : kUndecided;
 }
 
+// Policies that answers leave out, because the cluster refuses them.
+std::vector<std::string> refused_policies(const Engine& engine) {
+  std::vector<std::string> out;
+  for (const ir::Policy& p : engine.world.policies.policies) {
+    if (p.accepted || p.error == "left out by --without") continue;
+    out.push_back(fmt::format("{} is refused and has no effect: {}", p.ref.str(), p.error));
+  }
+  return out;
+}
+
+std::string json_text(const nlohmann::ordered_json& json) {
+  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 int expectation(const std::string& expect, Answer::Word word) {
   if (expect.empty()) return kOk;
   if (word == Answer::Word::Depends) return kUndecided;
@@ -161,6 +229,8 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
   const auto prepared = prepare(engine.world, q, options.common.load.default_namespace);
   if (!prepared) return usage_error(env, prepared.error());
   const Answer a = answer(engine.world, engine.sources(), *prepared);
+  std::vector<std::string> notes = prepared->notes;
+  for (std::string& note : refused_policies(engine)) notes.push_back(std::move(note));
   if (options.format == "json") {
     nlohmann::ordered_json out = answer_json(engine.world, a.verdicts[a.deciding]);
     out["flow"] = flow_json(engine.world, prepared->flows[a.deciding]);
@@ -175,7 +245,8 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
         out["flows"].push_back(std::move(each));
       }
     }
-    env.out << out.dump(1) << "\n";
+    out["notes"] = notes;
+    env.out << json_text(out);
   } else {
     const bool color = use_color(options.common, env.out_terminal);
     const char* on = !color                        ? ""
@@ -184,7 +255,7 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
                                                    : "\x1b[1;33m";
     fmt::print(env.out, "{}{}{}\n", on, a.headline, color ? "\x1b[0m" : "");
     for (const std::string& line : a.lines) fmt::print(env.out, "{}\n", line);
-    for (const std::string& note : prepared->notes) fmt::print(env.out, "note: {}\n", note);
+    for (const std::string& note : notes) fmt::print(env.out, "note: {}\n", note);
   }
   const int expected = expectation(options.expect, a.word);
   if (expected != kOk) {
@@ -196,8 +267,12 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
 }
 
 int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
-  const auto text = read_file(options.flows);
-  if (!text) return usage_error(env, text.error());
+  const bool standard_input = options.flows == "-";
+  const auto text =
+      standard_input
+          ? Expected<std::string>(std::string(std::istreambuf_iterator<char>(env.in), {}))
+          : read_file(options.flows);
+  if (!text) return usage_error(env, fmt::format("{}: {}", options.flows, text.error()));
   const auto flows = read_flows(*text, engine.world);
   if (!flows) return usage_error(env, fmt::format("{}: {}", options.flows, flows.error()));
   nlohmann::ordered_json out;
@@ -226,7 +301,7 @@ int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
                flow.id.empty() ? "" : flow.id + ": ", flow_text(engine.world, flow),
                v.final_reason.empty() ? "" : fmt::format("  ({})", v.final_reason));
   }
-  if (options.format == "json") env.out << out.dump(1) << "\n";
+  if (options.format == "json") env.out << json_text(out);
   return code;
 }
 
@@ -284,7 +359,10 @@ void add_query(Cli& cli) {
       ->check(CLI::IsMember({"allow", "deny"}));
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
-  cli.on_run(command, [options](Env& env) { return query(*options, env); });
+  cli.on_run(command, [options, command](Env& env) {
+    options->port_given = command->count("--port") > 0;
+    return query(*options, env);
+  });
 }
 
 }  // namespace policyc::cli

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "ir/identity.h"
 
@@ -40,7 +42,15 @@ Expected<ir::Party> read_party(const json& j, const ir::World& world) {
     if (const auto ip = ir::parse_ip(text("ip"))) return ir::Party{ir::AddressParty{*ip}};
     return Error{fmt::format("has `{}`, which is no IP address", text("ip"))};
   }
-  if (j.contains("entity")) return ir::Party{ir::EntityParty{text("entity")}};
+  if (j.contains("entity")) {
+    static const std::set<std::string> kKnown = {
+        "world",   "world-ipv4", "world-ipv6", "host",      "remote-node", "kube-apiserver",
+        "ingress", "health",     "init",       "unmanaged", "none"};
+    if (kKnown.count(text("entity")) == 0) {
+      return Error{fmt::format("names entity `{}`, which is no single party", text("entity"))};
+    }
+    return ir::Party{ir::EntityParty{text("entity")}};
+  }
   if (j.contains("node")) {
     for (std::size_t i = 0; i < world.inventory.nodes.size(); ++i) {
       if (world.inventory.nodes[i].name == text("node")) return ir::Party{ir::NodeParty{i}};
@@ -110,7 +120,9 @@ Expected<ir::Flow> read_hubble(const json& line, const ir::World& world) {
     if (!protocol) continue;
     out.protocol = *protocol;
     const char* field = name.rfind("ICMP", 0) == 0 ? "type" : "destination_port";
-    out.port = static_cast<std::uint16_t>(body.value(field, 0));
+    const int port = body.value(field, 0);
+    if (port < 0 || port > 65535) return Error{fmt::format("`{}` {} is out of range", field, port)};
+    out.port = static_cast<std::uint16_t>(port);
   }
   return out;
 }
@@ -129,10 +141,17 @@ Expected<ir::Flow> read_flow(const json& j, const ir::World& world) {
   if (!protocol)
     return Error{fmt::format("`proto` is `{}`; use TCP, UDP, SCTP, ICMP, ICMPv6", proto)};
   flow.protocol = *protocol;
-  const int port = j.value("port", 0);
-  if (port < 0 || port > 65535) return Error{fmt::format("`port` {} is out of range", port)};
-  flow.port = static_cast<std::uint16_t>(port);
-  if (j.contains("l7") && j["l7"].is_object()) flow.l7 = read_l7(j["l7"]);
+  const json port = j.value("port", json());
+  if (!port.is_number_integer() || port.get<std::int64_t>() < 0 ||
+      port.get<std::int64_t>() > 65535) {
+    return Error{
+        fmt::format("`port` is {}; it must be a whole number from 0 to 65535", port.dump())};
+  }
+  flow.port = static_cast<std::uint16_t>(port.get<std::int64_t>());
+  if (j.contains("l7") && !j["l7"].is_null()) {
+    if (!j["l7"].is_object()) return Error{"`l7` is not an object like {\"http\": {…}}"};
+    flow.l7 = read_l7(j["l7"]);
+  }
   return flow;
 }
 
@@ -144,12 +163,18 @@ Expected<std::vector<ir::Flow>> read_flows(const std::string& text, const ir::Wo
     const json all = json::parse(text, nullptr, false);
     if (all.is_array()) {
       for (std::size_t i = 0; i < all.size(); ++i) {
-        auto flow = read_flow(all[i], world);
+        Expected<ir::Flow> flow = Error{""};
+        try {
+          flow = read_flow(all[i], world);
+        } catch (const json::exception& e) {
+          flow = Error{std::string("a field has the wrong type: ") + e.what()};
+        }
         if (!flow) return Error{fmt::format("flow {}: {}", i, flow.error())};
         out.push_back(std::move(*flow));
       }
       return out;
     }
+    if (text.find_first_not_of(" \t\r\n") == std::string::npos) return Error{"the file is empty"};
     // Hubble writes one object a line.
     std::size_t begin = 0;
     for (std::size_t number = 1; begin < text.size(); ++number) {

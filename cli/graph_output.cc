@@ -13,16 +13,6 @@
 namespace policyc::cli {
 namespace {
 
-bool named(const ir::GraphParty& party, const std::string& name) {
-  if (name.empty() || party.id == name) return true;
-  // "ns/name" and "name" of a workload "ns/Kind/name".
-  const std::size_t first = party.id.find('/');
-  const std::size_t last = party.id.rfind('/');
-  if (party.kind != "workload" || first == last) return false;
-  const std::string bare = party.id.substr(last + 1);
-  return bare == name || party.id.substr(0, first) + "/" + bare == name;
-}
-
 ir::Party party_of(const ir::GraphParty& p) {
   if (p.pod != SIZE_MAX) return ir::PodParty{p.pod};
   if (p.id == "host" || p.id == "remote-node") return ir::EntityParty{p.id};
@@ -46,12 +36,64 @@ std::vector<std::string> span_rules(const ir::World& world, const Graph& graph,
   return out;
 }
 
+// A name inside double quotes, as DOT and CSV want it.
+std::string quoted(const std::string& text, const char* escaped_quote) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"') {
+      out += escaped_quote;
+    } else if (c == '\\' && escaped_quote[0] == '\\') {
+      out += "\\\\";
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+std::string csv_field(const std::string& text) {
+  return text.find_first_of("\",\n") == std::string::npos ? text : quoted(text, "\"\"");
+}
+
 }  // namespace
+
+bool is_named(const ir::GraphParty& party, const std::string& name) {
+  if (name.empty() || party.id == name) return true;
+  // "ns/name" and "name" of a workload "ns/Kind/name".
+  const std::size_t first = party.id.find('/');
+  const std::size_t last = party.id.rfind('/');
+  if (party.kind != "workload" || first == last) return false;
+  const std::string bare = party.id.substr(last + 1);
+  return bare == name || party.id.substr(0, first) + "/" + bare == name;
+}
+
+Graph build_graph(const ir::Resolved& resolved, std::vector<ir::GraphParty> sources,
+                  std::vector<ir::GraphParty> targets) {
+  Graph out;
+  const ir::Connectivity connectivity(resolved);
+  const std::size_t first_target = sources.size();
+  out.parties = std::move(sources);
+  out.parties.insert(out.parties.end(), std::make_move_iterator(targets.begin()),
+                     std::make_move_iterator(targets.end()));
+  for (const ir::GraphParty& p : out.parties) {
+    if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
+  }
+  for (std::size_t a = 0; a < first_target; ++a) {
+    for (std::size_t b = first_target; b < out.parties.size(); ++b) {
+      const ir::GraphParty& src = out.parties[a];
+      const ir::GraphParty& dst = out.parties[b];
+      if (src.id == dst.id || !src.unknown.empty() || !dst.unknown.empty()) continue;
+      GraphEdge edge{a, b, connectivity.between(src, dst)};
+      if (!edge.connection.none()) out.edges.push_back(std::move(edge));
+    }
+  }
+  return out;
+}
 
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter) {
   Graph out;
   out.parties = ir::graph_parties(world, resolved);
-  const ir::Connectivity connectivity(world, resolved);
+  const ir::Connectivity connectivity(resolved);
   for (const ir::GraphParty& p : out.parties) {
     if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
   }
@@ -61,8 +103,8 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
       const ir::GraphParty& dst = out.parties[b];
       if (a == b || (src.kind != "workload" && dst.kind != "workload")) continue;
       if (!src.unknown.empty() || !dst.unknown.empty()) continue;
-      if (!named(src, filter.from) || !named(dst, filter.to)) continue;
-      if (!named(src, filter.focus) && !named(dst, filter.focus)) continue;
+      if (!is_named(src, filter.from) || !is_named(dst, filter.to)) continue;
+      if (!is_named(src, filter.focus) && !is_named(dst, filter.focus)) continue;
       GraphEdge edge{a, b, connectivity.between(src, dst)};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
@@ -103,22 +145,27 @@ std::string graph_json(const ir::World& world, const Graph& graph) {
                             {"all", e.connection.all},
                             {"l7", std::move(l7)}});
   }
-  return out.dump(1) + "\n";
+  return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::string graph_csv(const ir::World& world, const Graph& graph) {
   std::string out = "src,dst,proto,from,to,l7\n";
+  auto to = std::back_inserter(out);
   for (const GraphEdge& e : graph.edges) {
+    const std::string ends =
+        csv_field(graph.parties[e.src].id) + "," + csv_field(graph.parties[e.dst].id);
+    if (e.connection.all) {
+      fmt::format_to(to, "{},ANY,0,65535,\n", ends);
+      continue;
+    }
     for (const ir::PortSpan& s : e.connection.spans) {
       std::string l7;
       if (!s.parser.empty()) {
         l7 = fmt::format("{}: {}", s.parser, fmt::join(span_rules(world, graph, e, s), "; "));
-        std::string doubled;
-        for (const char c : l7) doubled += c == '"' ? "\"\"" : std::string(1, c);
-        l7 = "\"" + doubled + "\"";
       }
-      fmt::format_to(std::back_inserter(out), "{},{},{},{},{},{}\n", graph.parties[e.src].id,
-                     graph.parties[e.dst].id, ir::protocol_name(s.protocol), s.from, s.to, l7);
+      const std::string proto =
+          s.protocol == ir::kProtoAny ? "other" : ir::protocol_name(s.protocol);
+      fmt::format_to(to, "{},{},{},{},{}\n", ends, proto, s.from, s.to, csv_field(l7));
     }
   }
   return out;
@@ -129,16 +176,17 @@ std::string graph_dot(const Graph& graph) {
       "digraph policy {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n";
   auto to = std::back_inserter(out);
   for (const ir::GraphParty& p : graph.parties) {
-    fmt::format_to(to, "  \"{}\"{};\n", p.id, p.kind == "workload" ? "" : " [shape=ellipse]");
+    fmt::format_to(to, "  {}{};\n", quoted(p.id, "\\\""),
+                   p.kind == "workload" ? "" : " [shape=ellipse]");
   }
   for (const GraphEdge& e : graph.edges) {
-    fmt::format_to(to, "  \"{}\" -> \"{}\" [label=\"{}\"];\n", graph.parties[e.src].id,
-                   graph.parties[e.dst].id, ir::connection_text(e.connection));
+    fmt::format_to(to, "  {} -> {} [label=\"{}\"];\n", quoted(graph.parties[e.src].id, "\\\""),
+                   quoted(graph.parties[e.dst].id, "\\\""), ir::connection_text(e.connection));
   }
   return out + "}\n";
 }
 
-std::string graph_text(const Graph& graph) {
+std::string graph_text(const Graph& graph, bool edges_only) {
   using Row = std::map<std::size_t, std::string>;
   std::vector<Row> in_rows(graph.parties.size());
   for (const GraphEdge& e : graph.edges) {
@@ -147,7 +195,7 @@ std::string graph_text(const Graph& graph) {
   std::string out;
   auto to = std::back_inserter(out);
   for (std::size_t b = 0; b < graph.parties.size(); ++b) {
-    if (graph.parties[b].kind != "workload" && in_rows[b].empty()) continue;
+    if ((edges_only || graph.parties[b].kind != "workload") && in_rows[b].empty()) continue;
     fmt::format_to(to, "{}\n", graph.parties[b].id);
     if (!graph.parties[b].unknown.empty()) {
       fmt::format_to(to, "  not known: {}\n", graph.parties[b].unknown);

@@ -22,15 +22,23 @@ struct Graph {
 
 struct GraphFilter {
   std::string from, to, focus;  // party ids or names; empty = all
+  bool any() const { return !from.empty() || !to.empty() || !focus.empty(); }
 };
+
+// Whether the filter's name stands for this party: its id, "ns/name" or "name" of a workload.
+bool is_named(const ir::GraphParty& party, const std::string& name);
 
 // Edges between outside parties are left out: no policy judges them.
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter);
+// Only the edges from `sources` to `targets`; parties are those two lists.
+Graph build_graph(const ir::Resolved& resolved, std::vector<ir::GraphParty> sources,
+                  std::vector<ir::GraphParty> targets);
 
 std::string graph_json(const ir::World& world, const Graph& graph);
 std::string graph_csv(const ir::World& world, const Graph& graph);
 std::string graph_dot(const Graph& graph);
 // One block a target: who reaches it, by what, sources grouped by connection.
-std::string graph_text(const Graph& graph);
+// With `edges_only`, parties that nobody reaches are left out (a filtered graph does not know).
+std::string graph_text(const Graph& graph, bool edges_only);
 
 }  // namespace policyc::cli

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "cli/flows.h"
+#include "ir/connectivity.h"
 #include "ir/filters.h"
 #include "ir/identity.h"
 
@@ -199,7 +200,8 @@ namespace {
 
 const std::set<std::string>& entities() {
   static const std::set<std::string> kEntities = {
-      "world", "host", "remote-node", "kube-apiserver", "ingress", "health", "init", "unmanaged"};
+      "world",          "world-ipv4", "world-ipv6", "host", "remote-node",
+      "kube-apiserver", "ingress",    "health",     "init", "unmanaged"};
   return kEntities;
 }
 
@@ -335,6 +337,10 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
                                     const std::string& ns) {
   const ir::Inventory& inv = world.inventory;
   ResolvedSide out;
+  if (lower(text) == "world" && world.settings.dual_stack()) {
+    out.parties = {ir::EntityParty{"world-ipv4"}, ir::EntityParty{"world-ipv6"}};
+    return out;
+  }
   if (entities().count(lower(text)) != 0) {
     out.parties = {ir::EntityParty{lower(text)}};
     return out;
@@ -347,11 +353,18 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
     // One address for each part of the block that policies tell apart.
     const ir::AddressBook book(inv, world.settings, world.policies,
                                inv.nodes.size() == 1 ? 0 : SIZE_MAX);
-    std::set<ir::IpAddress> addresses = {prefix->address};
-    for (const ir::Prefix& p : book.prefixes()) {
-      if (prefix->contains(p)) addresses.insert(p.address);
+    std::vector<ir::Prefix> parts = book.prefixes();
+    std::erase_if(parts, [&](const ir::Prefix& p) { return !prefix->contains(p); });
+    const std::vector<ir::Prefix> inner = parts;
+    if (std::find(parts.begin(), parts.end(), *prefix) == parts.end()) parts.push_back(*prefix);
+    for (const ir::Prefix& p : parts) {
+      const auto address = ir::address_outside(p, inner);
+      if (address) out.parties.emplace_back(ir::AddressParty{*address});
     }
-    for (const ir::IpAddress& a : addresses) out.parties.emplace_back(ir::AddressParty{a});
+    out.note = fmt::format(
+        "`{}` is judged by one address for each of the {} parts that the policies "
+        "tell apart",
+        text, out.parties.size());
     return out;
   }
   // Traffic through an Ingress or a Gateway comes from Cilium's own proxy (§11.29).
@@ -582,6 +595,13 @@ Expected<PreparedQuestion> prepare(const ir::World& world, const Question& quest
       if (auto* http = std::get_if<ir::HttpRequest>(&flow.l7);
           http != nullptr && http->host.empty()) {
         http->host = to->service ? to->service->name : question.to;
+        if (out.flows.empty()) {
+          out.notes.push_back(fmt::format(
+              "asked with path `{}`, Host `{}` and {}; other requests may fare differently "
+              "(--http, --http-host, --http-header)",
+              http->path, http->host,
+              http->headers.empty() ? "no other header" : "the given headers"));
+        }
       }
       const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);
       flow.protocol = question.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);

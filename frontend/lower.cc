@@ -72,6 +72,7 @@ Selector lower_selector(const SelectorAst& ast, const SourceMap& sources,
     auto [source, name] = split(e.key);
     std::vector<std::string> values;
     std::string symbol = symbol_of(e.key, sources);
+    if (symbol.empty()) symbol = symbol_of(e.op, sources);
     for (const Text& v : e.values) {
       values.push_back(v.text);
       if (symbol.empty()) symbol = symbol_of(v, sources);
@@ -148,6 +149,14 @@ class CiliumLowering {
     if (std::find(list.begin(), list.end(), what) == list.end()) list.push_back(what);
   }
 
+  // The policy's own namespace; a placeholder there is a symbol.
+  Requirement own_namespace() const {
+    Requirement r = namespace_requirement(policy_.ns);
+    if (policy_.ast.ns) r.symbol = symbol_of(*policy_.ast.ns, sources_);
+    return r;
+  }
+  bool group_unknown(const std::string& name, std::string& symbol) const;
+
   void lower_rule(const RuleAst& ast);
   Selector subject(const SelectorAst& ast);
   Selector peer_selector(const SelectorAst& ast, bool reserved_exit);
@@ -190,7 +199,7 @@ Selector CiliumLowering::subject(const SelectorAst& ast) {
       break;
     }
   }
-  s.requirements.push_back(namespace_requirement(policy_.ns));
+  s.requirements.push_back(own_namespace());
   return s;
 }
 
@@ -220,8 +229,20 @@ Selector CiliumLowering::peer_selector(const SelectorAst& ast, bool reserved_exi
       })) {
     return s;
   }
-  s.requirements.push_back(namespace_requirement(policy_.ns));
+  s.requirements.push_back(own_namespace());
   return s;
+}
+
+// Whether a CiliumCIDRGroup of the input (any, for an empty name) has a placeholder among its
+// prefixes.
+bool CiliumLowering::group_unknown(const std::string& name, std::string& symbol) const {
+  for (const LoadedPolicy& p : loaded_.policies) {
+    if (!p.ast.cidr_group || (!name.empty() && p.ast.name.text != name)) continue;
+    for (const Text& cidr : p.ast.cidr_group->cidrs) {
+      if (cidr.unknown) symbol = symbol_of(cidr, sources_);
+    }
+  }
+  return !symbol.empty();
 }
 
 void CiliumLowering::lower_rule(const RuleAst& ast) {
@@ -433,11 +454,14 @@ void CiliumLowering::cidr_set(const CidrSetAst& ast, ir::RuleItem& item) {
         requirement("cidrgroup", std::string(ir::kCidrGroupNamePrefix) + ast.group_ref->text,
                     Operator::Exists, {}, ast.range);
     r.symbol = symbol_of(*ast.group_ref, sources_);
+    if (r.symbol.empty()) group_unknown(ast.group_ref->text, r.symbol);
     peer.selector = Selector{{std::move(r)}, ast.range};
   } else if (ast.group_selector) {
     peer.kind = PeerKind::CidrGroup;
     peer.selector = lower_selector(*ast.group_selector, sources_, "cidrgroup", "");
     peer.text = "cidrGroups " + peer.selector.text();
+    std::string symbol;
+    if (group_unknown("", symbol)) unsupported("a placeholder in a CiliumCIDRGroup, " + symbol);
   }
   for (const Text& e : ast.except) {
     Requirement r = requirement("cidr", e.text, Operator::DoesNotExist, {}, e.range);
@@ -502,6 +526,13 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
   for (const PortAst& p : ast.ports.value_or(std::vector<PortAst>{})) {
     for (ir::Port& port : lower_cilium_port(p, sources_)) out.ports.push_back(std::move(port));
   }
+  if (ast.rules && ast.rules->kafka) {
+    for (const KafkaAst& k : *ast.rules->kafka) {
+      for (const auto* t : {&k.role, &k.api_key, &k.api_version, &k.client_id, &k.topic}) {
+        if (*t && (*t)->unknown) unsupported("a placeholder in a Kafka rule");
+      }
+    }
+  }
   if (ast.rules) out.l7 = lower_l7(*ast.rules, settings_.release(), sources_);
   if (ast.server_names) {
     for (const Text& name : *ast.server_names) {
@@ -542,6 +573,9 @@ void CiliumLowering::icmp(const IcmpAst& ast, ir::RuleItem& item) {
     // A type over 255 is accepted and matches nothing; type 0 is every type of the family (§15.18).
     port.number = static_cast<std::uint16_t>(type.value_or(256));
     port.text = std::to_string(port.number);
+    port.symbol = symbol_of(f.type, sources_);
+    if (!port.symbol.empty()) port.text = f.type.text;
+    if (f.family && f.family->unknown) unsupported("a placeholder in an ICMP family");
     out.ports.push_back(std::move(port));
   }
   item.ports.push_back(std::move(out));
@@ -709,11 +743,16 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const So
         if (*t && (*t)->unknown) rule.symbol = symbol_of(**t, sources);
       }
       for (const Text& header : h.headers) {
+        if (header.unknown) rule.symbol = symbol_of(header, sources);
         rule.headers.push_back(lower_header(header.text));
         rule.headers.back().range = header.range;
       }
       for (const HeaderMatchAst& m : h.header_matches) {
         ir::HeaderMatch match;
+        for (const auto* t : {&m.value, &m.mismatch}) {
+          if (*t && (*t)->unknown) rule.symbol = symbol_of(**t, sources);
+        }
+        if (m.name.unknown) rule.symbol = symbol_of(m.name, sources);
         match.name = lower_header(m.name.text).name;
         if (m.value) match.value = m.value->text;
         match.range = m.value ? m.value->range : m.range;

@@ -18,7 +18,8 @@ std::vector<ir::Port> netpol_ports(const PortAst& ast, const SourceMap& sources)
 
 // The selector of one peer, or nullopt for an empty peer `{}`.
 std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::string& ns,
-                                          const ir::Settings& settings, const SourceMap& sources) {
+                                          const ir::Settings& settings, const SourceMap& sources,
+                                          const std::string& ns_symbol) {
   if (!ast.pod_selector && !ast.namespace_selector) return std::nullopt;
   ir::Selector out;
   out.range = ast.range;
@@ -41,7 +42,10 @@ std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::s
     out.requirements.insert(out.requirements.end(), pods.requirements.begin(),
                             pods.requirements.end());
   }
-  if (!ast.namespace_selector) out.requirements.push_back(namespace_requirement(ns));
+  if (!ast.namespace_selector) {
+    out.requirements.push_back(namespace_requirement(ns));
+    out.requirements.back().symbol = ns_symbol;
+  }
   confine_to_cluster(out, settings);
   return out;
 }
@@ -117,7 +121,8 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
             peer.selector.requirements.push_back(std::move(r));
           }
           item.peers.push_back(std::move(peer));
-        } else if (auto selector = peer_selector(peer_ast, policy.ns, settings, sources)) {
+        } else if (auto selector =
+                       peer_selector(peer_ast, policy.ns, settings, sources, rule.symbol)) {
           peer.takes_requires = true;
           peer.text = selector->text();
           peer.selector = std::move(*selector);
@@ -130,9 +135,8 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
     }
   };
   const auto listed = [&](const char* type) {
-    return spec.policy_types &&
-           std::any_of(spec.policy_types->begin(), spec.policy_types->end(),
-                       [&](const Text& t) { return t.text == type; });
+    return spec.policy_types && std::any_of(spec.policy_types->begin(), spec.policy_types->end(),
+                                            [&](const Text& t) { return t.text == type; });
   };
   const bool typed = spec.policy_types && !spec.policy_types->empty();
   const auto some = [](const OptList<NetpolRuleAst>& list) { return list && !list->empty(); };

@@ -3,14 +3,47 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "ir/identity.h"
 
 namespace policyc::ir {
 
+std::optional<IpAddress> address_outside(const Prefix& block, const std::vector<Prefix>& others) {
+  IpAddress at = block.address;
+  // From the first address on: jump behind each longer prefix that covers it.
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (const Prefix& p : others) {
+      if (p.length <= block.length || !p.contains(at)) continue;
+      const int bits = p.address.bits();
+      at = p.address;
+      int bit = p.length - 1;  // add one to the prefix: carry from its last bit upwards
+      for (; bit >= 0; --bit) {
+        auto& byte = at.bytes[static_cast<std::size_t>(bit) / 8];
+        const auto mask = static_cast<std::uint8_t>(1U << (7 - bit % 8));
+        const bool was = (byte & mask) != 0;
+        byte = static_cast<std::uint8_t>(byte ^ mask);
+        if (!was) break;
+      }
+      if (bit < 0 || bits != block.address.bits() || !block.contains(at)) return std::nullopt;
+      moved = true;
+    }
+  }
+  return at;
+}
+
 std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved) {
   std::vector<GraphParty> out;
+  std::map<std::size_t, std::string> unknown;  // by pod
+  for (const NodeView& view : resolved.views) {
+    for (const ResolvedEndpoint& ep : view.endpoints) {
+      std::string why = ep.error;
+      if (!ep.depends_on.empty()) why = ep.depends_on.front();
+      for (const std::size_t pod : ep.pods) unknown[pod] = why;
+    }
+  }
   for (std::size_t i = 0; i < world.inventory.pods.size(); ++i) {
     const Pod& pod = world.inventory.pods[i];
     if (pod.host_network) continue;
@@ -19,29 +52,27 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
     p.kind = "workload";
     p.labels = pod_identity(world.inventory, world.settings, pod);
     p.pod = i;
-    for (const NodeView& view : resolved.views) {
-      for (const ResolvedEndpoint& ep : view.endpoints) {
-        if (std::find(ep.pods.begin(), ep.pods.end(), i) == ep.pods.end()) continue;
-        p.unknown = ep.error;
-        if (!ep.depends_on.empty()) p.unknown = ep.depends_on.front();
-      }
-    }
+    p.unknown = unknown[i];
     out.push_back(std::move(p));
   }
   for (const char* entity : {"host", "remote-node"}) {
     out.push_back({entity, "entity", entity_identity(entity), SIZE_MAX, {}, ""});
   }
   // Address blocks outside the cluster, one for each prefix that changes the identity.
-  std::set<Prefix> blocks;
+  std::map<Prefix, IdentityIndex> blocks;
+  std::vector<Prefix> all;
   for (const NodeView& view : resolved.views) {
     for (const auto& [prefix, identity] : view.ipcache) {
+      all.push_back(prefix);
       const LabelSet& labels = resolved.identities[identity].labels;
       const bool inside = labels.has("k8s", kNamespaceKey) || labels.has("reserved", "host") ||
                           labels.has("reserved", "remote-node");
-      if (!inside) blocks.insert(prefix);
+      if (!inside) blocks.emplace(prefix, identity);
     }
   }
-  for (const Prefix& block : blocks) {
+  for (const auto& [block, identity] : blocks) {
+    const auto address = address_outside(block, all);
+    if (!address) continue;  // longer blocks stand for all of it
     GraphParty p;
     p.kind = block.length == 0 ? "entity" : "cidr";
     p.id = block.str();
@@ -50,35 +81,33 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
              : block.address.family == Family::V4 ? "world-ipv4"
                                                   : "world-ipv6";
     }
-    p.address = block.address;
-    // An address of the block that no longer block covers; the block's own labels if there is none.
-    p.labels = resolved.identities[resolved.views.front().identity_of(block.address)].labels;
-    for (const auto& [prefix, identity] : resolved.views.front().ipcache) {
-      if (prefix == block) p.labels = resolved.identities[identity].labels;
-    }
+    p.address = *address;
+    p.labels = resolved.identities[identity].labels;
     out.push_back(std::move(p));
   }
   return out;
 }
 
-Connectivity::Place Connectivity::place(const GraphParty& party) const {
-  if (party.pod == SIZE_MAX) return {};
-  for (const NodeView& view : resolved_.views) {
+Connectivity::Connectivity(const Resolved& resolved) : resolved_(resolved) {
+  for (const NodeView& view : resolved.views) {
     for (const ResolvedEndpoint& ep : view.endpoints) {
-      if (std::find(ep.pods.begin(), ep.pods.end(), party.pod) != ep.pods.end()) {
-        return {&view, &ep};
-      }
+      for (const std::size_t pod : ep.pods) places_[pod] = {&view, &ep};
     }
   }
-  return {};
+  for (IdentityIndex i = 0; i < resolved.identities.size(); ++i) {
+    indices_.emplace(resolved.identities[i].labels, i);
+  }
+}
+
+Connectivity::Place Connectivity::place(const GraphParty& party) const {
+  const auto it = places_.find(party.pod);
+  return it == places_.end() ? Place{} : it->second;
 }
 
 IdentityIndex Connectivity::identity(const GraphParty& party, const NodeView& view) const {
   if (party.id == "host") return view.host;
-  for (IdentityIndex i = 0; i < resolved_.identities.size(); ++i) {
-    if (resolved_.identities[i].labels == party.labels) return i;
-  }
-  return view.identity_of(party.address);
+  const auto it = indices_.find(party.labels);
+  return it != indices_.end() ? it->second : view.identity_of(party.address);
 }
 
 Connection Connectivity::between(const GraphParty& a, const GraphParty& b) const {

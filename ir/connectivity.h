@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,7 +46,7 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
 
 class Connectivity {
  public:
-  Connectivity(const World& world, const Resolved& resolved) : world_(world), resolved_(resolved) {}
+  explicit Connectivity(const Resolved& resolved);
 
   // From `a` to `b`; everything is allowed on a side that is no policy subject.
   Connection between(const GraphParty& a, const GraphParty& b) const;
@@ -57,9 +59,13 @@ class Connectivity {
   Place place(const GraphParty& party) const;
   IdentityIndex identity(const GraphParty& party, const NodeView& view) const;
 
-  const World& world_;
   const Resolved& resolved_;
+  std::map<std::size_t, Place> places_;        // by pod
+  std::map<LabelSet, IdentityIndex> indices_;  // by labels
 };
+
+// An address of the block that none of the longer `others` covers; nullopt where they leave none.
+std::optional<IpAddress> address_outside(const Prefix& block, const std::vector<Prefix>& others);
 
 // "TCP/80, TCP/8000-8080 (http), ICMP/8" or "everything".
 std::string connection_text(const Connection& connection);

@@ -98,6 +98,11 @@ bool Judge::requirement(const Requirement& r, const Side& side) const {
   if (side.unresolved_address != nullptr && r.source == "fqdn") {
     return assume.holds("fqdn:" + r.key) == (r.op == Operator::Exists);
   }
+  if (side.dns_name && world.settings.dual_stack() && r.source == "reserved" &&
+      (r.key == "world-ipv4" || r.key == "world-ipv6")) {
+    const bool v4 = assume.holds(fmt::format("whether {} is reached over IPv4", *side.dns_name));
+    return (v4 == (r.key == "world-ipv4")) == (r.op == Operator::Exists);
+  }
   if (side.dns_name && r.cidr) {
     const bool inside = assume.holds(fmt::format("addresses of {} in {}", *side.dns_name, r.key));
     return inside == (r.op == Operator::Exists);
@@ -121,6 +126,16 @@ bool Judge::requirement(const Requirement& r, const Side& side) const {
     if (r.op == Operator::DoesNotExist) positive.op = Operator::Exists;
     const bool holds = assume.holds(fmt::format("label {} of {}", positive.str(), side.open));
     return holds == (positive.op == r.op);
+  }
+  // A label whose value is a placeholder.
+  if (r.op == Operator::In || r.op == Operator::NotIn) {
+    const std::string* value = r.cidr ? nullptr : side.labels.find(r.source, r.key);
+    if (value != nullptr && value->find("${") != std::string::npos) {
+      Requirement positive = r;
+      positive.op = Operator::In;
+      const bool holds = assume.holds(fmt::format("whether {} is {}", *value, positive.str()));
+      return holds == (r.op == Operator::In);
+    }
   }
   return r.matches(side.labels);
 }

@@ -466,6 +466,8 @@ std::vector<std::string> symbols_of(const Rule& rule) {
     }
     for (const PortRule& pr : item.ports) {
       for (const Port& p : pr.ports) note(p.symbol);
+      for (const HttpRule& r : pr.l7.http) note(r.symbol);
+      for (const DnsRule& r : pr.l7.dns) note(r.symbol);
     }
   }
   return out;
@@ -652,6 +654,12 @@ Resolved resolve(const World& world) {
       ResolvedEndpoint ep;
       ep.identity = key.first;
       tables(selected[key.first], key.second, false, ep);
+      for (const auto& [label, value] : inventory.pods[pods.front()].labels) {
+        if (value.find("${") != std::string::npos) {
+          ep.depends_on.push_back(fmt::format("label {}={} of {}", label, value,
+                                              inventory.pods[pods.front()].full_name()));
+        }
+      }
       auto [it, fresh] = merged.try_emplace(
           std::tuple(ep.identity, ep.ingress.get(), ep.egress.get()), view.endpoints.size());
       if (fresh) view.endpoints.push_back(std::move(ep));

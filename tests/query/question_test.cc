@@ -107,7 +107,7 @@ TEST(Names, PodsLabelsServicesEntitiesAddresses) {
   EXPECT_EQ(one("db-0", "test"), ir::Party(ir::PodParty{3}));
   EXPECT_EQ(one("web"), ir::Party(ir::PodParty{0}));  // two pods of one identity are one
   EXPECT_EQ(one("svc/web-svc"), ir::Party(ir::PodParty{0}));
-  EXPECT_EQ(one("world"), ir::Party(ir::EntityParty{"world"}));
+  EXPECT_EQ(one("world"), ir::Party(ir::EntityParty{"world-ipv4"}));  // and world-ipv6
   EXPECT_EQ(one("203.0.113.7"), ir::Party(ir::AddressParty{*ir::parse_ip("203.0.113.7")}));
   EXPECT_EQ(one("api.example.com"), ir::Party(ir::NameParty{"api.example.com"}));
 }
