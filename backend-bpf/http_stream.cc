@@ -76,7 +76,9 @@ std::vector<ir::HttpRequest> HttpStream::add(std::uint32_t sequence,
                                              const std::vector<std::uint8_t>& payload) {
   if (payload.empty() || broken_) return {};
   if (!next_) next_ = sequence;
-  if (early_.size() < kMaxEarly) early_.emplace(sequence, payload);
+  // Of two segments with one number the longer says more. Too many holes: nobody reads this stream.
+  auto& kept = early_[sequence];
+  if (kept.size() < payload.size()) kept = payload;
   // Append what follows without a hole; sequence numbers wrap, so compare by difference.
   for (bool grown = true; grown;) {
     grown = false;
@@ -92,6 +94,7 @@ std::vector<ir::HttpRequest> HttpStream::add(std::uint32_t sequence,
       break;
     }
   }
+  broken_ = early_.size() > kMaxEarly;
   return take_requests();
 }
 

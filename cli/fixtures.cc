@@ -160,8 +160,33 @@ bpf::Packet Reader::packet(const YamlNode& node) {
   addresses(node, out);
   if (const YamlNode* p = node.get("payload")) out.payload.assign(p->text.begin(), p->text.end());
   if (const YamlNode* h = node.get("http")) out.payload.assign(h->text.begin(), h->text.end());
-  if (const YamlNode* d = node.get("dns")) out.payload = dns_query(d->text);
-  out.later_fragment = node.get_text("fragment") == "later";
+  if (const YamlNode* d = node.get("dns")) {
+    bool fits = d->text.size() <= 253;
+    for (std::string_view rest = d->text; !rest.empty();) {
+      const std::size_t dot = std::min(rest.find('.'), rest.size());
+      fits = fits && dot > 0 && dot <= 63;
+      rest.remove_prefix(std::min(dot + 1, rest.size()));
+    }
+    if (!fits) fail(*d, "no DNS name: at most 253 characters, labels of 1 to 63");
+    out.payload = dns_query(d->text);
+  }
+  if (const YamlNode* f = node.get("fragment")) {
+    out.later_fragment = f->text == "later";
+    if (!out.later_fragment)
+      fail(*f, fmt::format("`fragment: {}`: only `later` is known", f->text));
+  }
+  const auto count = [&](std::initializer_list<const char*> keys) {
+    int n = 0;
+    for (const char* key : keys) n += node.get(key) != nullptr ? 1 : 0;
+    return n;
+  };
+  if (count({"tcp", "udp", "sctp", "icmp", "icmpv6"}) > 1) fail(node, "more than one protocol");
+  if (count({"http", "dns", "payload"}) > 1) fail(node, "more than one of http, dns, payload");
+  constexpr std::size_t kMostPayload = 3000;  // what the kernel takes in one test frame
+  if (out.payload.size() > kMostPayload) {
+    fail(node, fmt::format("{} bytes of payload do not fit one frame (at most {})",
+                           out.payload.size(), kMostPayload));
+  }
   const auto ports = [&](const YamlNode& l4, ir::Protocol protocol) {
     out.protocol = protocol;
     out.source_port = static_cast<std::uint16_t>(number(l4, "sport", 40000, 65535));
@@ -217,6 +242,7 @@ bpf::Fixture Reader::fixture(const YamlNode& node) {
     fail(node, "a fixture needs a list of `packets`");
     return out;
   }
+  if (packets->items.empty()) fail(*packets, "a fixture without packets tests nothing");
   for (const frontend::YamlRef& p : packets->items) {
     out.packets.push_back({bpf::build_frame(packet(*p.node)), std::nullopt});
     if (!error_.empty()) return out;

@@ -262,7 +262,9 @@ class Loader {
       return true;
     }
     const bool manifest = contains(text, "apiVersion") && contains(text, "kind");
-    if (!manifest && !policy && !files_[i].named) {
+    const std::string_view name = std::string_view(path).substr(path.rfind('/') + 1);
+    const bool kustomization = name == "kustomization.yaml" || name == "kustomization.yml";
+    if (!manifest && !policy && !files_[i].named && !kustomization) {
       out_.skipped.push_back({path, "does not parse, and holds no Kubernetes object"});
       return true;
     }
@@ -423,7 +425,11 @@ class Loader {
 
   void settle_settings() {
     bool said = !configs_.empty();
+    const std::size_t findings = sink_.all().size();
     for (const YamlNode* config : configs_) read_cilium_config(*config, settings_, sink_);
+    for (std::size_t i = findings; i < sink_.all().size(); ++i) {
+      if (sink_.all()[i].severity == Severity::Error) ++out_.bad_settings;
+    }
     std::string text;
     if (!options_.world.empty()) {
       said = true;
@@ -648,7 +654,8 @@ class Loader {
       live = live || kind == "CiliumEndpoint" || (kind == "Pod" && has_status);
       planned = planned || (kind == "Pod" && !has_status);
     }
-    // A dump lists the namespace of every policy that it holds; a repository with a few pods does not.
+    // A dump lists the namespace of every policy that it holds; a repository with a few pods does
+    // not.
     for (const LoadedPolicy& policy : out_.policies) {
       if (!policy.ns.empty() && namespaces.count(policy.ns) == 0) planned = true;
     }
@@ -661,10 +668,10 @@ class Loader {
       pod.synthetic_ip = true;
     }
     finish_inventory(out_.inventory, settings_, in_use);
-    const bool complete =
-        !options_.world.empty() || options_.inventory == LoadOptions::InventoryMode::Complete ||
-        (options_.inventory == LoadOptions::InventoryMode::Auto && !namespaces.empty() && live &&
-         !planned);
+    const bool complete = !options_.world.empty() ||
+                          options_.inventory == LoadOptions::InventoryMode::Complete ||
+                          (options_.inventory == LoadOptions::InventoryMode::Auto &&
+                           !namespaces.empty() && live && !planned);
     out_.inventory.completeness = complete ? ir::Completeness::Complete : ir::Completeness::Partial;
   }
 
