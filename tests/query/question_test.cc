@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/answer.h"
+#include "ir/connectivity.h"
 #include "ir/identity.h"
 #include "tests/ir/world_gen.h"
 
@@ -24,8 +25,8 @@ TEST(Sentence, MethodPathObjectAndPort) {
 }
 
 TEST(Sentence, VerbsOfReaching) {
-  for (const char* text : {"can a reach b", "Can a connect to b", "can a talk to b", "why can a reach b",
-                           "why can't a reach b", "can a access b"}) {
+  for (const char* text : {"can a reach b", "Can a connect to b", "can a talk to b",
+                           "why can a reach b", "why can't a reach b", "can a access b"}) {
     const auto q = parse_sentence(text);
     ASSERT_TRUE(q) << text << ": " << q.error();
     EXPECT_EQ(q->from, "a") << text;
@@ -133,22 +134,34 @@ TEST(Names, ServicePortsAreTargetPorts) {
   EXPECT_EQ(prepared->flows[0].port, 8080);
 }
 
+// A block is judged by one address of each part, none of them inside a longer part.
+TEST(Names, BlocksAreJudgedPartByPart) {
+  const auto prefix = [](const char* text) { return *ir::parse_prefix(text); };
+  const std::vector<ir::Prefix> inner = {prefix("10.0.0.0/24"), prefix("10.0.1.0/25")};
+  EXPECT_EQ(ir::address_outside(prefix("10.0.0.0/8"), inner)->str(), "10.0.1.128");
+  EXPECT_EQ(ir::address_outside(prefix("10.0.0.0/24"), inner)->str(), "10.0.0.0");
+  EXPECT_FALSE(
+      ir::address_outside(prefix("10.0.0.0/24"), {prefix("10.0.0.0/25"), prefix("10.0.0.128/25")}));
+  EXPECT_FALSE(
+      ir::address_outside(prefix("0.0.0.0/0"), {prefix("0.0.0.0/1"), prefix("128.0.0.0/1")}));
+}
+
 // Policies alone: names are label sets that the policies mention, every other label is free.
 TEST(Names, WithoutInventoryTheAnswerHoldsForAnyPod) {
   ir::World world;
   world.policies.policies.resize(1);
   world.policies.policies[0].ref = {"CiliumNetworkPolicy", "shop", "p"};
   ir::Rule rule;
-  const auto ns = testing::label_requirement("k8s", std::string(ir::kNamespaceKey), ir::Operator::In,
-                                             {"shop"});
-  rule.subject.requirements = {testing::label_requirement("any", "app", ir::Operator::In, {"backend"}),
-                               ns};
+  const auto ns =
+      testing::label_requirement("k8s", std::string(ir::kNamespaceKey), ir::Operator::In, {"shop"});
+  rule.subject.requirements = {
+      testing::label_requirement("any", "app", ir::Operator::In, {"backend"}), ns};
   rule.ns = "shop";
   rule.has_ingress = true;
   ir::RuleItem item;
   ir::Peer peer;
-  peer.selector.requirements = {testing::label_requirement("any", "app", ir::Operator::In, {"frontend"}),
-                                ns};
+  peer.selector.requirements = {
+      testing::label_requirement("any", "app", ir::Operator::In, {"frontend"}), ns};
   item.peers = {peer};
   rule.items = {item};
   world.policies.rules = {rule};

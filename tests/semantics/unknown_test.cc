@@ -55,6 +55,39 @@ TEST(Unknown, NamesWithoutDnsCache) {
   EXPECT_EQ(w->verdict(w->pod("red/b"), w->pod("red/a"), ir::kProtoTcp, 443), "deny");
 }
 
+// A placeholder anywhere in a rule is a symbol: no verdict rests on its text.
+TEST(Unknown, PlaceholdersInEveryKindOfValue) {
+  const std::string http = "toPorts: [{ports: [{port: \"80\", protocol: TCP}], rules: {http: [{";
+  const std::vector<std::string> items = {
+      http + "path: \"${P}\"}]}}]",
+      http + "method: \"${M}\"}]}}]",
+      http + "headers: [\"X-Env: ${E}\"]}]}}]",
+      http + "headerMatches: [{name: X-Env, value: \"${E}\"}]}]}}]",
+      "fromEndpoints: [{matchLabels: {app: \"${A}\"}}]",
+      "fromEndpoints: [{matchExpressions: [{key: app, operator: In, values: [\"${A}\"]}]}]",
+      "fromEndpoints: [{matchExpressions: [{key: nosuch, operator: \"${OP}\"}]}]",
+  };
+  for (const std::string& item : items) {
+    const auto w = world_of(policy("  ingress: [{" + item + "}]\n"));
+    EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80,
+                         ir::HttpRequest{"GET", "/x", "b", {}}),
+              "depends")
+        << item;
+  }
+}
+
+TEST(Unknown, PlaceholderNamespace) {
+  const auto w = world_of(
+      std::string(kPods) +
+      "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: "
+      "\"${NS}\"}\nspec: {endpointSelector: {matchLabels: {app: b}}, ingress: [{fromEndpoints: "
+      "[{matchLabels: {app: a}}]}]}\n");
+  EXPECT_EQ(w->verdict(w->pod("blue/c"), w->pod("red/b"), ir::kProtoTcp, 80), "depends");
+  // Whether or not the policy is in force there, this passes.
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(w->pod("red/b"), w->pod("red/a"), ir::kProtoTcp, 80), "allow");
+}
+
 TEST(Unknown, CompileSeesWhatEndpointsHangOn) {
   const auto w = world_of(policy("  ingress: [{fromCIDR: [\"${LAN}\"]}]\n"));
   const ir::Resolved resolved = ir::resolve(w->world);
