@@ -553,9 +553,6 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
     l.config = ast.listener->envoy_name.text;
     l.name = ast.listener->name.text;
     l.priority = static_cast<int>(ast.listener->priority.value_or(0));
-    if (clusterwide_ && l.kind == "CiliumEnvoyConfig") {
-      unsupported("a listener of the namespaced kind CiliumEnvoyConfig in a clusterwide policy");
-    }
     out.listener = std::move(l);
   }
   item.ports.push_back(std::move(out));

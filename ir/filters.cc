@@ -270,6 +270,14 @@ EndpointPolicy merge_rules(const std::vector<const Rule*>& rules, Direction dire
         std::vector<SelectorPolicy> policies = selectors;
         if (!item.deny) {
           const L7Rules& l7 = port_rule.l7;
+          // A clusterwide policy has no namespace in which to look a CiliumEnvoyConfig up (§5.4).
+          if (port_rule.listener && port_rule.listener->kind == "CiliumEnvoyConfig" &&
+              rule->ns.empty()) {
+            b.fail(
+                "a clusterwide policy cannot use a listener of the namespaced kind "
+                "CiliumEnvoyConfig",
+                {item.origin}, {});
+          }
           const bool tls = !port_rule.server_names.empty() || port_rule.tls != TlsContext{};
           if (tls) parser = Parser::Tls;
           if (port_rule.listener) parser = Parser::Crd;

@@ -184,6 +184,23 @@ TEST(Profiles, NegativeNamespacePeersStopSelectingWorldIn120) {
   }
 }
 
+// A listener that cannot be found is an error of the endpoint, not of the object (policy-semantics
+// §5.4).
+TEST(Listener, ClusterwidePoliciesNeedTheClusterwideKind) {
+  for (const auto& [kind, want] : std::vector<std::pair<const char*, const char*>>{
+           {"CiliumEnvoyConfig", "error"}, {"CiliumClusterwideEnvoyConfig", "redirect"}}) {
+    const auto w = world_of(
+        std::string(kPods) +
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: "
+        "p}\nspec: "
+        "{endpointSelector: {matchLabels: {app: b}}, egress: [{toEndpoints: [{matchLabels: {app: "
+        "a}}], toPorts: [{ports: [{port: \"80\", protocol: TCP}], listener: {name: l, envoyConfig: "
+        "{name: e, kind: " +
+        kind + "}}}]}]}\n");
+    EXPECT_EQ(w->verdict(w->pod("red/b"), w->pod("red/a"), ir::kProtoTcp, 80), want) << kind;
+  }
+}
+
 TEST(NearMiss, NamesTheOneUnmetCondition) {
   const auto w =
       world_of(policy("  ingress:\n"
