@@ -77,7 +77,7 @@ struct Judge {
 
   int covers(const Filter& filter, const NamedPorts& named) const;
   std::size_t node_of(const Party& party) const;
-  Side side(const Party& party, std::size_t view_node) const;
+  Side side(const Party& party, const AddressBook& book, std::size_t view_node) const;
 
   std::optional<Judged> judged(Direction direction) const;
   EndpointPolicy merge(const Judged& j, Direction direction) const;
@@ -175,8 +175,7 @@ std::size_t Judge::node_of(const Party& party) const {
 }
 
 // §16.23: what a party is as a peer, seen from the node where the other side is judged.
-Side Judge::side(const Party& party, std::size_t view_node) const {
-  const AddressBook book(world.inventory, world.settings, world.policies, view_node);
+Side Judge::side(const Party& party, const AddressBook& book, std::size_t view_node) const {
   Side out;
   auto from_address = [&](const IpAddress& ip) {
     out.labels = book.identity_of(ip);
@@ -405,10 +404,11 @@ std::optional<Judged> Judge::judged(Direction direction) const {
   Judged out;
   out.host = host;
   const std::size_t node = node_of(subject_party);
-  const Side subject_side = side(subject_party, node);
-  out.peer = side(peer_party, node);
+  const AddressBook book(world.inventory, world.settings, world.policies, node);
+  const Side subject_side = side(subject_party, book, node);
+  out.peer = side(peer_party, book, node);
   out.init = subject_side.labels.has("reserved", "init");
-  out.host_labels = AddressBook(world.inventory, world.settings, world.policies, node).host();
+  out.host_labels = book.host();
   for (const Rule& rule : world.policies.rules) {
     if (subject(rule, subject_party, subject_side)) out.rules.push_back(&rule);
   }
