@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "frontend/lower.h"
+#include "ir/identity.h"
 #include "ir/print.h"
 
 namespace policyc::frontend {
@@ -29,7 +30,14 @@ struct ItemView {
 std::vector<ItemView> items_of(const ir::PolicySet& set, std::size_t policy,
                                const ir::Settings& settings, const SourceMap& sources) {
   std::vector<ItemView> out;
-  const std::vector<std::string> lines = lines_of(ir::print(set, policy, sources));
+  std::vector<std::string> lines = lines_of(ir::print(set, policy, sources));
+  // Being confined to the local cluster by default (1.19) changes nothing where there is one
+  // cluster.
+  const std::string local = fmt::format(", k8s:{}={}", ir::kClusterKey, settings.cluster_name);
+  for (std::string& line : lines) {
+    if (const std::size_t at = line.find(local); at != std::string::npos)
+      line.erase(at, local.size());
+  }
   for (const ir::Rule& rule : set.rules) {
     if (rule.policy != policy) continue;
     ItemView whole{rule.origin.path, rule.origin.range, {}};
