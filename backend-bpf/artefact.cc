@@ -1,19 +1,16 @@
 #include "backend-bpf/artefact.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "backend-bpf/compiler.h"
 #include "backend-bpf/image.h"
 #include "backend-bpf/program.h"
+#include "ir/base/file.h"
 #include "ir/base/sha256.h"
 
 namespace policyc::bpf {
@@ -42,7 +39,7 @@ bool safe_path(const std::string& path) {
 class Directory {
  public:
   explicit Directory(std::string root) : root_(std::move(root)) {
-    const auto text = read_file(root_ + "/manifest.json");
+    const auto text = read_artefact(root_ + "/manifest.json");
     if (!text) return;
     const json old = json::parse(*text, nullptr, false);
     if (!old.is_object() || !old.contains("files") || !old["files"].is_object()) return;
@@ -57,7 +54,7 @@ class Directory {
   bool has(const std::string& path, std::string* sha256) const {
     const auto it = earlier_.find(path);
     if (it == earlier_.end()) return false;
-    const auto bytes = read_file(root_ + "/" + path);
+    const auto bytes = read_artefact(root_ + "/" + path);
     if (!bytes || sha256_hex(*bytes) != it->second) return false;
     *sha256 = it->second;
     return true;
@@ -79,21 +76,8 @@ class Directory {
     std::error_code ec;
     const fs::path full = fs::path(root_) / path;
     fs::create_directories(full.parent_path(), ec);
-    const std::string temporary = full.string() + fmt::format(".tmp{}", getpid());
-    {
-      std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-      out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-      out.flush();
-      if (!out) {
-        error = fmt::format("{}: cannot be written", full.string());
-        fs::remove(temporary, ec);
-        return false;
-      }
-    }
-    fs::rename(temporary, full, ec);
-    if (ec) {
-      error = fmt::format("{}: {}", full.string(), ec.message());
-      fs::remove(temporary, ec);
+    if (const auto failure = write_file_atomic(full.string(), bytes)) {
+      error = fmt::format("{}: {}", full.string(), failure->message);
       return false;
     }
     ++written;
@@ -168,14 +152,10 @@ Expected<SizeClass> read_sizes(const json& j) {
 
 }  // namespace
 
-Expected<std::string> read_file(const std::string& path) {
-  std::error_code ec;
-  if (!fs::is_regular_file(path, ec)) return Error{path + ": no such file"};
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return Error{path + ": cannot be read"};
-  std::string out((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  if (in.bad()) return Error{path + ": cannot be read"};
-  return out;
+Expected<std::string> read_artefact(const std::string& path) {
+  auto text = policyc::read_file(path);
+  if (!text) return Error{path + ": " + text.error()};
+  return text;
 }
 
 std::vector<std::string> endpoint_names(const ir::World& world, const ir::NodeView& view,
@@ -338,7 +318,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"refused", refused},
                                  {"files", directory.files_json()}};
   const std::string text = manifest.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
-  const auto there = read_file(options.directory + "/manifest.json");
+  const auto there = read_artefact(options.directory + "/manifest.json");
   if (!there || *there != text) {
     if (!directory.write("manifest.json", text)) {
       return fail(CompileReport::Status::CannotWrite, directory.error);
@@ -351,7 +331,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
 
 Expected<Manifest> read_manifest(const std::string& directory) {
   const std::string path = directory + "/manifest.json";
-  const auto text = read_file(path);
+  const auto text = read_artefact(path);
   if (!text) return Error{text.error() + "; is this the output of `policyc compile`?"};
   const json j = json::parse(*text, nullptr, false);
   const auto bad = [&](const std::string& what) { return Error{path + ": " + what}; };

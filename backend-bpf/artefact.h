@@ -85,6 +85,6 @@ struct Manifest {
 // Any text is safe to read; paths that lead out of the directory are refused.
 Expected<Manifest> read_manifest(const std::string& directory);
 // A whole file; the error names it.
-Expected<std::string> read_file(const std::string& path);
+Expected<std::string> read_artefact(const std::string& path);
 
 }  // namespace policyc::bpf

@@ -44,7 +44,7 @@ Expected<std::unique_ptr<KernelRunner>> KernelRunner::open(const std::string& di
 }
 
 Expected<std::string> KernelRunner::read(const std::string& path) {
-  auto bytes = read_file(directory_ + "/" + path);
+  auto bytes = read_artefact(directory_ + "/" + path);
   if (!bytes) return bytes;
   const auto it = manifest_.sha256.find(path);
   const bool same = it != manifest_.sha256.end() && sha256_hex(*bytes) == it->second;

@@ -43,7 +43,7 @@ Expected<std::vector<bpf::Fixture>> read_packets(const ReplayCommand& options,
                                                  const ir::World& world) {
   std::vector<bpf::Fixture> out;
   for (const std::string& path : options.packets) {
-    const auto text = bpf::read_file(path);
+    const auto text = bpf::read_artefact(path);
     if (!text) return Error{text.error()};
     if (is_capture(*text)) {
       auto capture = read_capture_fixture(path);

@@ -240,7 +240,7 @@ TEST(Replay, AFlippedDecisionIsAMismatch) {
   // would.
   std::size_t flipped = 0;
   for (const auto& entry : fs::directory_iterator(scratch.path() + "/maps")) {
-    const auto bytes = bpf::read_file(entry.path());
+    const auto bytes = bpf::read_artefact(entry.path());
     auto image = bpf::read_policy_image(*bytes);
     if (!image) continue;
     for (const bpf::DirectionInfo& d : image->direction) {
@@ -274,7 +274,7 @@ TEST(Artefact, SecondCompileWritesNothing) {
   const auto snapshot = [&] {
     std::map<std::string, std::string> out;
     for (const auto& entry : fs::recursive_directory_iterator(scratch.path())) {
-      if (entry.is_regular_file()) out[entry.path()] = sha256_hex(*bpf::read_file(entry.path()));
+      if (entry.is_regular_file()) out[entry.path()] = sha256_hex(*bpf::read_artefact(entry.path()));
     }
     return out;
   };
