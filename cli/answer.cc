@@ -19,7 +19,7 @@ bool passes(ir::VerdictKind kind) {
 
 std::string request_text(const ir::L7Request& request) {
   if (const auto* h = std::get_if<ir::HttpRequest>(&request)) {
-    return fmt::format("{} {}", h->method, h->path);
+    return h->any_path ? h->method : fmt::format("{} {}", h->method, h->path);
   }
   if (const auto* d = std::get_if<ir::DnsQuery>(&request)) return "the DNS query for " + d->name;
   if (const auto* k = std::get_if<ir::KafkaRequest>(&request)) {

@@ -22,12 +22,7 @@ int graph(GraphOptions& options, Env& env) {
   Engine engine;
   int code = kOk;
   if (!load_engine(options, env, engine, code)) return code;
-  if (engine.world.settings.kubernetes_semantics) {
-    return usage_error(env,
-                       "graph shows what Cilium does; ask single questions with --semantics "
-                       "kubernetes");
-  }
-  const ir::Resolved resolved = ir::resolve(engine.world);
+  const ir::Resolved resolved = ir::resolve(engine.world, {.names = true});
   const auto parties = ir::graph_parties(engine.world, resolved);
   for (const std::string* name :
        {&options.filter.from, &options.filter.to, &options.filter.focus}) {
@@ -52,6 +47,9 @@ int graph(GraphOptions& options, Env& env) {
     if (engine.world.inventory.pods.empty()) {
       fmt::print(env.err, "policyc: no pods or workloads in the input: nobody to draw\n");
     }
+  }
+  if (const std::string note = plugin_note(engine.world); !note.empty()) {
+    fmt::print(env.err, "policyc: {}\n", note);
   }
   for (const std::string& unknown : g.unknown) {
     fmt::print(env.err, "policyc: left out, its policy cannot be told: {}\n", unknown);

@@ -31,7 +31,7 @@ void check_meaning(const LintOptions& o, Input& input) {
   if (input.loaded.policies.empty()) return;
   ir::World world;
   world.settings = input.settings;
-  world.policies = frontend::lower(input.loaded, input.settings, input.sink);
+  world.policies = frontend::lower(input.loaded, input.settings);
   if (!o.upgrade_to.empty()) {
     frontend::check_upgrade(o.load, input.loaded, input.settings, o.upgrade_to, input.sink);
   }

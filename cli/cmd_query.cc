@@ -121,6 +121,17 @@ Expected<std::vector<ir::GraphParty>> graph_side(const Engine& engine, const ir:
     } else if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
       out.push_back(
           {entity->entity, "entity", ir::entity_identity(entity->entity), SIZE_MAX, {}, ""});
+    } else if (const auto* name = std::get_if<ir::NameParty>(&party)) {
+      const auto known = std::find_if(all.begin(), all.end(), [&](const ir::GraphParty& p) {
+        return p.kind == "fqdn" && p.id == name->name;
+      });
+      if (known == all.end()) {
+        return Error{fmt::format(
+            "no policy names `{}` in toFQDNs; ask `can A reach {}`, or give its addresses with "
+            "--fqdn",
+            name->name, name->name)};
+      }
+      out.push_back(*known);
     } else {
       return Error{
           "this needs pods or workloads in the input, and addresses rather than DNS names; "
@@ -135,11 +146,6 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
                      Env& env) {
   const bool who = q.kind == Question::Kind::Who;
   const std::string& name = who ? q.to : q.from;
-  if (engine.world.settings.kubernetes_semantics) {
-    return usage_error(env,
-                       "lists show what Cilium does; ask single questions with --semantics "
-                       "kubernetes");
-  }
   if (q.l7.index() != 0 || !options.expect.empty()) {
     return usage_error(env,
                        "`who can` and `what can` list connections; ask `can A … B` for requests "
@@ -147,7 +153,7 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   }
   auto side = resolve_side(engine.world, name, options.common.load.default_namespace);
   if (!side) return usage_error(env, side.error());
-  const ir::Resolved resolved = ir::resolve(engine.world);
+  const ir::Resolved resolved = ir::resolve(engine.world, {.names = true});
   auto asked = graph_side(engine, resolved, *side);
   if (!asked) return usage_error(env, asked.error());
   std::optional<std::uint16_t> port = q.port;
@@ -164,7 +170,8 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   if (outsider) {
     std::erase_if(others, [](const ir::GraphParty& p) { return p.pod == SIZE_MAX; });
   }
-  Graph graph = who ? build_graph(resolved, others, *asked) : build_graph(resolved, *asked, others);
+  Graph graph = who ? build_graph(engine.world, resolved, others, *asked)
+                    : build_graph(engine.world, resolved, *asked, others);
   if (port || q.protocol) {
     for (GraphEdge& e : graph.edges) {
       std::erase_if(e.connection.spans, [&](const ir::PortSpan& s) {
@@ -195,6 +202,9 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
       fmt::print(env.out, "  {:<{}}  {}\n", other(e), width, ir::connection_text(e.connection));
     }
   }
+  if (const std::string note = plugin_note(engine.world); !note.empty()) {
+    fmt::print(env.err, "policyc: {}\n", note);
+  }
   for (const std::string& unknown : graph.unknown) {
     fmt::print(env.err, "policyc: not counted, its policy cannot be told: {}\n", unknown);
   }
@@ -219,10 +229,6 @@ int expectation(const std::string& expect, Answer::Word word) {
   if (expect.empty()) return kOk;
   if (word == Answer::Word::Depends) return kUndecided;
   return (expect == "allow") == (word == Answer::Word::Yes) ? kOk : kFindings;
-}
-
-bool unsupported(const ir::FlowVerdict& v) {
-  return (v.egress && v.egress->unsupported) || (v.ingress && v.ingress->unsupported);
 }
 
 int answer_one(const QueryOptions& options, const Engine& engine, const Question& q, Env& env) {
@@ -263,7 +269,7 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
                answer_word(a.word));
     return expected;
   }
-  return unsupported(a.verdicts[a.deciding]) ? kUndecided : kOk;
+  return kOk;
 }
 
 int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
@@ -284,7 +290,6 @@ int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
   int code = kOk;
   for (const ir::Flow& flow : *flows) {
     const ir::FlowVerdict v = ir::evaluate(engine.world, flow);
-    if (unsupported(v)) code = kUndecided;
     const bool pass = v.final == ir::VerdictKind::Allow || v.final == ir::VerdictKind::Redirect;
     const bool open = v.final == ir::VerdictKind::Depends || v.final == ir::VerdictKind::Error;
     if (!options.expect.empty()) {

@@ -74,7 +74,7 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
     return false;
   }
   engine.world.settings = engine.input.settings;
-  engine.world.policies = frontend::lower(loaded, engine.input.settings, engine.input.sink);
+  engine.world.policies = frontend::lower(loaded, engine.input.settings);
   engine.world.inventory = std::move(loaded.inventory);
   return true;
 }

@@ -276,7 +276,9 @@ ordered_json flow_json(const ir::World& world, const ir::Flow& flow) {
   out["proto"] = ir::protocol_name(flow.protocol);
   out["port"] = flow.port;
   if (const auto* h = std::get_if<ir::HttpRequest>(&flow.l7)) {
-    out["l7"]["http"] = {{"method", h->method}, {"path", h->path}, {"host", h->host}};
+    out["l7"]["http"] = {{"method", h->method}};
+    if (!h->any_path) out["l7"]["http"]["path"] = h->path;
+    if (!h->any_host) out["l7"]["http"]["host"] = h->host;
     for (const auto& [name, value] : h->headers) out["l7"]["http"]["headers"][name] = value;
   } else if (const auto* d = std::get_if<ir::DnsQuery>(&flow.l7)) {
     out["l7"]["dns"] = {{"name", d->name}};

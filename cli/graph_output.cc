@@ -15,7 +15,8 @@ namespace {
 
 ir::Party party_of(const ir::GraphParty& p) {
   if (p.pod != SIZE_MAX) return ir::PodParty{p.pod};
-  if (p.id == "host" || p.id == "remote-node") return ir::EntityParty{p.id};
+  if (p.kind == "entity" && !p.id.starts_with("world")) return ir::EntityParty{p.id};
+  if (p.kind == "fqdn") return ir::NameParty{p.id};
   return ir::AddressParty{p.address};
 }
 
@@ -67,10 +68,10 @@ bool is_named(const ir::GraphParty& party, const std::string& name) {
   return bare == name || party.id.substr(0, first) + "/" + bare == name;
 }
 
-Graph build_graph(const ir::Resolved& resolved, std::vector<ir::GraphParty> sources,
-                  std::vector<ir::GraphParty> targets) {
+Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
+                  std::vector<ir::GraphParty> sources, std::vector<ir::GraphParty> targets) {
   Graph out;
-  const ir::Connectivity connectivity(resolved);
+  const ir::Connectivity connectivity(world.settings, resolved);
   const std::size_t first_target = sources.size();
   out.parties = std::move(sources);
   out.parties.insert(out.parties.end(), std::make_move_iterator(targets.begin()),
@@ -93,7 +94,7 @@ Graph build_graph(const ir::Resolved& resolved, std::vector<ir::GraphParty> sour
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter) {
   Graph out;
   out.parties = ir::graph_parties(world, resolved);
-  const ir::Connectivity connectivity(resolved);
+  const ir::Connectivity connectivity(world.settings, resolved);
   for (const ir::GraphParty& p : out.parties) {
     if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
   }
@@ -112,6 +113,33 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
   return out;
 }
 
+std::string plugin_note(const ir::World& world) {
+  if (!world.settings.kubernetes_semantics) return "";
+  std::string out =
+      "by the Kubernetes API: TCP, UDP and SCTP only; it leaves nodes and other protocols to the "
+      "network plugin";
+  const auto covers_pod = [&](const ir::Requirement& r) {
+    return r.cidr &&
+           std::any_of(
+               world.inventory.pods.begin(), world.inventory.pods.end(), [&](const ir::Pod& pod) {
+                 return !pod.synthetic_ip &&
+                        std::any_of(pod.ips.begin(), pod.ips.end(),
+                                    [&](const ir::IpAddress& ip) { return r.cidr->contains(ip); });
+               });
+  };
+  for (const ir::Rule& rule : world.policies.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::Peer& peer : item.peers) {
+        const auto& list = peer.selector.requirements;
+        if (std::any_of(list.begin(), list.end(), covers_pod)) {
+          return out + ", and whether an ipBlock covers pods, taken here as no";
+        }
+      }
+    }
+  }
+  return out;
+}
+
 std::string graph_json(const ir::World& world, const Graph& graph) {
   using nlohmann::ordered_json;
   ordered_json out;
@@ -123,6 +151,7 @@ std::string graph_json(const ir::World& world, const Graph& graph) {
       labels[l.source == "k8s" ? l.key : l.source + ":" + l.key] = l.value;
     }
     ordered_json node = {{"id", p.id}, {"kind", p.kind}, {"labels", std::move(labels)}};
+    for (const ir::Prefix& inner : p.except) node["except"].push_back(inner.str());
     if (!p.unknown.empty()) node["unknown"] = p.unknown;
     out["nodes"].push_back(std::move(node));
   }

@@ -31,8 +31,12 @@ bool is_named(const ir::GraphParty& party, const std::string& name);
 // Edges between outside parties are left out: no policy judges them.
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter);
 // Only the edges from `sources` to `targets`; parties are those two lists.
-Graph build_graph(const ir::Resolved& resolved, std::vector<ir::GraphParty> sources,
-                  std::vector<ir::GraphParty> targets);
+Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
+                  std::vector<ir::GraphParty> sources, std::vector<ir::GraphParty> targets);
+
+// What a list of connections leaves to the plugin under --semantics kubernetes; empty under
+// Cilium's.
+std::string plugin_note(const ir::World& world);
 
 std::string graph_json(const ir::World& world, const Graph& graph);
 std::string graph_csv(const ir::World& world, const Graph& graph);

@@ -88,8 +88,8 @@ Expected<ir::L7Request> parse_http(const std::string& text) {
   in >> request.method >> request.path;
   if (request.method.empty()) return Error{"--http wants a method and a path, like 'POST /v1/x'"};
   request.method = upper(request.method);
-  if (request.path.empty()) request.path = "/";
-  if (request.path[0] != '/' && request.path != "*") {
+  request.any_path = request.path.empty();
+  if (!request.any_path && request.path[0] != '/' && request.path != "*") {
     return Error{fmt::format("the path `{}` does not begin with `/`", request.path)};
   }
   return ir::L7Request{request};
@@ -179,16 +179,17 @@ Expected<Question> parse_sentence(const std::string& sentence) {
   if (is_method(words[verb])) {
     ir::HttpRequest request;
     request.method = upper(words[verb]);
-    request.path = "/";
-    if (rest < end && words[rest][0] == '/') request.path = words[rest++];
+    request.any_path = rest >= end || words[rest][0] != '/';
+    if (!request.any_path) request.path = words[rest++];
     q.l7 = request;
   } else if (word(verb) == "ping") {
     q.protocol = ir::kProtoIcmp;
     q.port = 8;
   } else if (word(verb) == "send" && rest < end && is_method(words[rest])) {
-    ir::HttpRequest request{upper(words[rest]), "/", "", {}};
-    ++rest;
-    if (rest < end && words[rest][0] == '/') request.path = words[rest++];
+    ir::HttpRequest request;
+    request.method = upper(words[rest++]);
+    request.any_path = rest >= end || words[rest][0] != '/';
+    if (!request.any_path) request.path = words[rest++];
     q.l7 = request;
   }
   q.to = object(rest);
@@ -331,10 +332,8 @@ ir::Party labels_party(const ir::World& world, const std::string& ns, const ir::
   return ir::LabelsParty{ir::LabelSet(std::move(all)), ns};
 }
 
-}  // namespace
-
-Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
-                                    const std::string& ns) {
+Expected<ResolvedSide> find_side(const ir::World& world, const std::string& text,
+                                 const std::string& ns) {
   const ir::Inventory& inv = world.inventory;
   ResolvedSide out;
   if (lower(text) == "world" && world.settings.dual_stack()) {
@@ -343,6 +342,26 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
   }
   if (entities().count(lower(text)) != 0) {
     out.parties = {ir::EntityParty{lower(text)}};
+    return out;
+  }
+  // Groups: one party for each identity that the entity stands for.
+  if (lower(text) == "cluster" || lower(text) == "all") {
+    PodList pods;
+    for (std::size_t i = 0; i < inv.pods.size(); ++i) pods.push_back(i);
+    for (const auto& [labels, list] : by_identity(world, pods)) {
+      out.parties.emplace_back(ir::PodParty{list.front()});
+    }
+    for (const char* entity : {"host", "remote-node", "kube-apiserver", "ingress", "health"}) {
+      out.parties.emplace_back(ir::EntityParty{entity});
+    }
+    if (lower(text) == "all" && world.settings.dual_stack()) {
+      out.parties.emplace_back(ir::EntityParty{"world-ipv4"});
+      out.parties.emplace_back(ir::EntityParty{"world-ipv6"});
+    } else if (lower(text) == "all") {
+      out.parties.emplace_back(ir::EntityParty{"world"});
+    }
+    out.note =
+        fmt::format("`{}` is judged by each of the {} identities in it", text, out.parties.size());
     return out;
   }
   if (const auto ip = ir::parse_ip(text)) {
@@ -368,11 +387,13 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
     return out;
   }
   // Traffic through an Ingress or a Gateway comes from Cilium's own proxy (§11.29).
-  for (const char* kind : {"ingress/", "gateway/"}) {
-    if (lower(text).rfind(kind, 0) != 0) continue;
+  const auto entry = [&](const std::string& name) {
     out.parties = {ir::EntityParty{"ingress"}};
-    out.note = fmt::format("`{}`: traffic through it arrives as the `ingress` identity", text);
+    out.note = fmt::format("`{}`: traffic through it arrives as the `ingress` identity", name);
     return out;
+  };
+  for (const char* kind : {"ingress/", "gateway/"}) {
+    if (lower(text).rfind(kind, 0) == 0) return entry(text);
   }
   const bool forced_service = text.rfind("svc/", 0) == 0 || text.rfind("service/", 0) == 0;
   const std::string name = forced_service ? text.substr(text.find('/') + 1) : text;
@@ -433,6 +454,11 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
     out.note = fmt::format("`{}` is Service {}/{}: its back ends are judged, at the target port",
                            text, s.ns, s.name);
     return out;
+  }
+  for (const ir::EntryObject& e : inv.entries) {
+    if (e.ns + "/" + e.name == name || (e.name == name && in_scope(e.ns))) {
+      return entry(fmt::format("{} {}/{}", e.kind, e.ns, e.name));
+    }
   }
   // Values of the labels that usually carry names.
   for (const char* key : kNameLabels) {
@@ -518,6 +544,17 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
                   text)};
 }
 
+}  // namespace
+
+Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
+                                    const std::string& ns) {
+  auto out = find_side(world, text, ns);
+  // Names in Kubernetes have no capitals; sentences may begin with one.
+  if (out || lower(text) == text) return out;
+  auto small = find_side(world, lower(text), ns);
+  return small ? small : out;
+}
+
 namespace {
 
 // L4 keys at which some rule changes its mind, plus every class's start.
@@ -576,6 +613,23 @@ std::set<std::uint16_t> request_ports(const ir::World& world, const ir::Party& t
 
 }  // namespace
 
+namespace {
+
+bool some_header_rule(const ir::World& world) {
+  for (const ir::Rule& rule : world.policies.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::PortRule& pr : item.ports) {
+        for (const ir::HttpRule& r : pr.l7.http) {
+          if (!r.headers.empty()) return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 Expected<PreparedQuestion> prepare(const ir::World& world, const Question& question,
                                    const std::string& ns) {
   PreparedQuestion out;
@@ -594,13 +648,11 @@ Expected<PreparedQuestion> prepare(const ir::World& world, const Question& quest
       flow.l7 = question.l7;
       if (auto* http = std::get_if<ir::HttpRequest>(&flow.l7);
           http != nullptr && http->host.empty()) {
-        http->host = to->service ? to->service->name : question.to;
-        if (out.flows.empty()) {
-          out.notes.push_back(fmt::format(
-              "asked with path `{}`, Host `{}` and {}; other requests may fare differently "
-              "(--http, --http-host, --http-header)",
-              http->path, http->host,
-              http->headers.empty() ? "no other header" : "the given headers"));
+        http->any_host = true;
+        if (out.flows.empty() && http->headers.empty() && some_header_rule(world)) {
+          out.notes.emplace_back(
+              "asked without headers that rules look at; with them it may fare differently "
+              "(--http-header)");
         }
       }
       const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);

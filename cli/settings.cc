@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "ir/identity.h"
 #include "ir/profile.h"
 
 namespace policyc::cli {
@@ -54,6 +55,7 @@ const std::vector<SettingRow>& setting_rows() {
       {"default-local-cluster", kSwitch, "selectors mean the local cluster only (by profile)",
        true},
       {"policy-map-max", "N", "size of the policy map (16384)"},
+      {"labels", "PATTERNS", "label filter as in cilium-config, \"k8s:app !k8s:job\" (default)"},
       {"assume-admitted", kSwitch, "evaluate objects that the API server's own rules refuse", true},
   };
   return rows;
@@ -84,6 +86,10 @@ std::optional<Error> apply_setting(std::string_view name, std::string_view value
   } else if (name == "cluster-name") {
     if (value.empty()) return wrong;
     s.cluster_name = value;
+  } else if (name == "labels") {
+    auto filter = ir::parse_label_filter(value);
+    if (!filter) return Error{filter.error()};
+    s.label_filter = std::move(*filter);
   } else if (name == "policy-map-max") {
     std::uint32_t number = 0;
     auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);

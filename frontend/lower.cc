@@ -144,11 +144,6 @@ class CiliumLowering {
   }
 
  private:
-  void unsupported(const std::string& what) {
-    auto& list = out_.policies[index_].unsupported;
-    if (std::find(list.begin(), list.end(), what) == list.end()) list.push_back(what);
-  }
-
   // The policy's own namespace; a placeholder there is a symbol.
   Requirement own_namespace() const {
     Requirement r = namespace_requirement(policy_.ns);
@@ -156,6 +151,13 @@ class CiliumLowering {
     return r;
   }
   bool group_unknown(const std::string& name, std::string& symbol) const;
+  // A peer of this kind that selects whom we do not know.
+  static Peer unknown_peer(Peer peer, const std::string& symbol) {
+    Requirement r = requirement("any", peer.text, Operator::Exists, {}, peer.range);
+    r.symbol = symbol;
+    peer.selector = Selector{{std::move(r)}, peer.range};
+    return peer;
+  }
 
   void lower_rule(const RuleAst& ast);
   Selector subject(const SelectorAst& ast);
@@ -311,7 +313,7 @@ void CiliumLowering::section(const OptList<RuleItemAst>& items, ir::Direction di
       item.auth = mode == "required"           ? ir::AuthType::Spire
                   : mode == "test-always-fail" ? ir::AuthType::AlwaysFail
                                                : ir::AuthType::Disabled;
-      if (ast.authentication->unknown) unsupported("a placeholder in authentication.mode");
+      item.auth_symbol = symbol_of(*ast.authentication, sources_);
     }
     peers(ast, item, has_ports || has_icmps);
     if (has_ports) {
@@ -460,8 +462,9 @@ void CiliumLowering::cidr_set(const CidrSetAst& ast, ir::RuleItem& item) {
     peer.kind = PeerKind::CidrGroup;
     peer.selector = lower_selector(*ast.group_selector, sources_, "cidrgroup", "");
     peer.text = "cidrGroups " + peer.selector.text();
+    // A group whose labels are not known may be selected too.
     std::string symbol;
-    if (group_unknown("", symbol)) unsupported("a placeholder in a CiliumCIDRGroup, " + symbol);
+    if (group_unknown("", symbol)) item.peers.push_back(unknown_peer(peer, symbol));
   }
   for (const Text& e : ast.except) {
     Requirement r = requirement("cidr", e.text, Operator::DoesNotExist, {}, e.range);
@@ -480,7 +483,12 @@ void CiliumLowering::cidr_set(const CidrSetAst& ast, ir::RuleItem& item) {
 // True when some service matches.
 bool CiliumLowering::service(const ServiceAst& ast, ir::RuleItem& item) {
   bool found = false;
-  if (ast.name && ast.name->unknown) unsupported("a placeholder in toServices");
+  for (const auto* t : {&ast.name, &ast.ns}) {
+    if (!*t || !(*t)->unknown) continue;
+    const Peer asked{PeerKind::Service, {}, false, ast.range, "service " + (*t)->text};
+    item.peers.push_back(unknown_peer(asked, symbol_of(**t, sources_)));
+    return true;
+  }
   const std::string ns = ast.ns ? ast.ns->text : "";
   std::optional<Selector> wanted;
   if (ast.selector) wanted = lower_selector(*ast.selector, sources_, "k8s", "");
@@ -526,18 +534,10 @@ void CiliumLowering::port_rule(const PortRuleAst& ast, ir::RuleItem& item) {
   for (const PortAst& p : ast.ports.value_or(std::vector<PortAst>{})) {
     for (ir::Port& port : lower_cilium_port(p, sources_)) out.ports.push_back(std::move(port));
   }
-  if (ast.rules && ast.rules->kafka) {
-    for (const KafkaAst& k : *ast.rules->kafka) {
-      for (const auto* t : {&k.role, &k.api_key, &k.api_version, &k.client_id, &k.topic}) {
-        if (*t && (*t)->unknown) unsupported("a placeholder in a Kafka rule");
-      }
-    }
-  }
   if (ast.rules) out.l7 = lower_l7(*ast.rules, settings_.release(), sources_);
   if (ast.server_names) {
     for (const Text& name : *ast.server_names) {
-      if (name.unknown) unsupported("a placeholder in serverNames");
-      out.server_names.push_back(name.text);
+      out.server_names.push_back(name.unknown ? symbol_of(name, sources_) : name.text);
     }
   }
   const auto secret = [](const std::optional<TlsAst>& tls) {
@@ -572,7 +572,15 @@ void CiliumLowering::icmp(const IcmpAst& ast, ir::RuleItem& item) {
     port.text = std::to_string(port.number);
     port.symbol = symbol_of(f.type, sources_);
     if (!port.symbol.empty()) port.text = f.type.text;
-    if (f.family && f.family->unknown) unsupported("a placeholder in an ICMP family");
+    if (f.family && f.family->unknown) {
+      // One of the two families, we do not know which.
+      for (const bool six : {false, true}) {
+        port.protocol = six ? ir::kProtoIcmp6 : ir::kProtoIcmp;
+        port.symbol = symbol_of(*f.family, sources_) + (six ? " is IPv6" : " is IPv4");
+        out.ports.push_back(port);
+      }
+      continue;
+    }
     out.ports.push_back(std::move(port));
   }
   item.ports.push_back(std::move(out));
@@ -769,6 +777,9 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const So
     for (const KafkaAst& k : *ast.kafka) {
       ir::KafkaRule rule;
       rule.range = k.range;
+      for (const auto* t : {&k.role, &k.api_key, &k.api_version, &k.client_id, &k.topic}) {
+        if (*t && (*t)->unknown) rule.symbol = symbol_of(**t, sources);
+      }
       rule.client_id = text(k.client_id);
       rule.topic = text(k.topic);
       rule.client_id_range = k.client_id ? k.client_id->range : k.range;
@@ -823,7 +834,7 @@ ir::HeaderMatch lower_header(const std::string& text) {
   return match;
 }
 
-ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink) {
+ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings) {
   ir::PolicySet out;
   for (std::size_t i = 0; i < loaded.policies.size(); ++i) {
     const LoadedPolicy& p = loaded.policies[i];
@@ -851,14 +862,6 @@ ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings, Diagnost
         break;
       case PolicyKind::CiliumCidrGroup:
         break;
-    }
-    for (const std::string& what : out.policies[i].unsupported) {
-      Diagnostic& d = sink.report(
-          DiagCode::NotSupportedYet, out.policies[i].range,
-          fmt::format("{} is not supported yet: questions about endpoints that this policy selects "
-                      "are answered with `depends`",
-                      what));
-      d.policy = out.policies[i].ref;
     }
   }
   return out;

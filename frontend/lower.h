@@ -7,8 +7,8 @@
 
 namespace policyc::frontend {
 
-// One ir::Policy per loaded policy, same index. Refused policies have no rules. What this version
-// cannot judge is named in ir::Policy::unsupported and reported as a note.
-ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink);
+// One ir::Policy per loaded policy, same index. Refused policies have no rules. Placeholders become
+// symbols.
+ir::PolicySet lower(const Loaded& loaded, const ir::Settings& settings);
 
 }  // namespace policyc::frontend

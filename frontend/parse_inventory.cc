@@ -27,7 +27,7 @@ struct KindRow {
   std::string_view kind;
 };
 
-constexpr std::array<KindRow, 17> kKinds = {{{"", "Namespace"},
+constexpr std::array<KindRow, 20> kKinds = {{{"", "Namespace"},
                                              {"", "Pod"},
                                              {"apps", "Deployment"},
                                              {"apps", "StatefulSet"},
@@ -43,7 +43,10 @@ constexpr std::array<KindRow, 17> kKinds = {{{"", "Namespace"},
                                              {"cilium.io", "CiliumIdentity"},
                                              {"cilium.io", "CiliumEndpoint"},
                                              {"cilium.io", "CiliumNode"},
-                                             {"extensions", "Deployment"}}};
+                                             {"extensions", "Deployment"},
+                                             {"networking.k8s.io", "Ingress"},
+                                             {"extensions", "Ingress"},
+                                             {"gateway.networking.k8s.io", "Gateway"}}};
 
 // Walks down mapping keys; nullptr where one is missing.
 const YamlNode* down(const YamlNode* node, std::initializer_list<std::string_view> keys) {
@@ -138,6 +141,10 @@ class ObjectReader {
     if (kind_ == "CiliumNode") return read_cilium_node();
     if (kind_ == "CiliumIdentity") return read_cilium_identity();
     if (kind_ == "CiliumEndpoint") return read_cilium_endpoint();
+    if (kind_ == "Ingress" || kind_ == "Gateway") {
+      inventory_.entries.push_back({ns_, kind_, name_, range_});
+      return;
+    }
     if (kind_ == "Pod") return read_pod(&object_);
     if (kind_ == "CronJob") {
       return read_pod(down(&object_, {"spec", "jobTemplate", "spec", "template"}));
@@ -584,6 +591,9 @@ void finish_inventory(ir::Inventory& inventory, const ir::Settings& settings,
   sort_and_merge(
       inventory.endpoints,
       [](const ir::Endpoints& e) { return std::tuple(e.ns, e.service, e.addresses); }, keep_first);
+  sort_and_merge(
+      inventory.entries, [](const ir::EntryObject& e) { return std::tuple(e.ns, e.kind, e.name); },
+      keep_first);
   sort_and_merge(
       inventory.cidr_groups, [](const ir::CidrGroup& g) { return g.name; }, keep_first);
   sort_and_merge(

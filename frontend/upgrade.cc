@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "frontend/lower.h"
+#include "ir/filters.h"
 #include "ir/identity.h"
 #include "ir/print.h"
 
@@ -27,16 +28,31 @@ struct ItemView {
   std::vector<std::string> lines;
 };
 
+// How a release reads the stars of a server name.
+const char* star_reading(const ir::Settings& settings, const std::string& name) {
+  using Stars = ir::Profile::SniStars;
+  const Stars stars = settings.release().sni_stars;
+  if (name.find('*') == std::string::npos) return "";
+  if (stars == Stars::None) return ", a literal star";
+  const bool leading = name.rfind("*.", 0) == 0 || name.rfind("**.", 0) == 0;
+  const bool only_leading = name.find('*', name.find('.')) == std::string::npos;
+  if (leading && only_leading) return ", whole labels in front";
+  return stars == Stars::Leading ? ", a literal star" : ", any characters of a label";
+}
+
 std::vector<ItemView> items_of(const ir::PolicySet& set, std::size_t policy,
                                const ir::Settings& settings, const SourceMap& sources) {
   std::vector<ItemView> out;
   std::vector<std::string> lines = lines_of(ir::print(set, policy, sources));
   // Being confined to the local cluster by default (1.19) changes nothing where there is one
   // cluster.
-  const std::string local = fmt::format(", k8s:{}={}", ir::kClusterKey, settings.cluster_name);
+  const std::string local = fmt::format("k8s:{}={}", ir::kClusterKey, settings.cluster_name);
   for (std::string& line : lines) {
-    if (const std::size_t at = line.find(local); at != std::string::npos)
-      line.erase(at, local.size());
+    for (const std::string& text : {local + ", ", ", " + local}) {
+      if (const std::size_t at = line.find(text); at != std::string::npos) {
+        line.erase(at, text.size());
+      }
+    }
   }
   for (const ir::Rule& rule : set.rules) {
     if (rule.policy != policy) continue;
@@ -57,6 +73,12 @@ std::vector<ItemView> items_of(const ir::PolicySet& set, std::size_t policy,
       for (const ir::Peer& peer : item.peers) {
         if (peer.kind != ir::PeerKind::Fqdn) continue;
         view.lines.push_back("      name " + ir::dns_pattern(settings.release(), peer.text));
+      }
+      for (const ir::PortRule& pr : item.ports) {
+        for (const std::string& name : pr.server_names) {
+          view.lines.push_back(
+              fmt::format("      server name {}{}", name, star_reading(settings, name)));
+        }
       }
       out.push_back(std::move(view));
     }
@@ -95,14 +117,53 @@ const ItemView* find_item(const std::vector<ItemView>& items, const std::string&
   return nullptr;
 }
 
+// A port rule whose traffic goes to a proxy, and what it says about where.
+struct Redirect {
+  const ir::Rule* rule;
+  const ir::RuleItem* item;
+  const ir::Port* port;
+  std::string parser;
+};
+
+std::vector<Redirect> redirects_of(const ir::PolicySet& set) {
+  std::vector<Redirect> out;
+  for (const ir::Rule& rule : set.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      for (const ir::PortRule& pr : item.ports) {
+        const bool tls = !pr.server_names.empty() || pr.tls != ir::TlsContext{};
+        const ir::Parser parser = pr.l7.parser != ir::Parser::None ? pr.l7.parser
+                                  : tls                            ? ir::Parser::Tls
+                                                                   : ir::Parser::None;
+        if (parser == ir::Parser::None || pr.listener) continue;
+        for (const ir::Port& port : pr.ports) {
+          out.push_back({&rule, &item, &port, ir::parser_name(parser, pr.l7)});
+        }
+      }
+    }
+  }
+  return out;
+}
+
+// Two redirects to different proxies that one packet may match, by entries of different keys.
+bool compete(const Redirect& a, const Redirect& b) {
+  if (a.parser == b.parser || a.item->direction != b.item->direction) return false;
+  if (!a.rule->ns.empty() && !b.rule->ns.empty() && a.rule->ns != b.rule->ns) return false;
+  if (a.port->protocol != b.port->protocol) return false;
+  const auto last = [](const ir::Port& p) -> std::uint32_t {
+    if (p.number == 0 && p.end == 0) return 65535;
+    return p.end > p.number ? p.end : p.number;
+  };
+  if (!a.port->name.empty() || !b.port->name.empty()) return a.port->name == b.port->name;
+  return a.port->number <= last(*b.port) && b.port->number <= last(*a.port);
+}
+
 }  // namespace
 
 void check_semantics(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink) {
   ir::Settings api = settings;
   api.kubernetes_semantics = true;
-  DiagnosticSink quiet;
-  const ir::PolicySet cilium = lower(loaded, settings, quiet);
-  const ir::PolicySet kubernetes = lower(loaded, api, quiet);
+  const ir::PolicySet cilium = lower(loaded, settings);
+  const ir::PolicySet kubernetes = lower(loaded, api);
   for (std::size_t i = 0; i < loaded.policies.size(); ++i) {
     if (loaded.policies[i].ast.kind != PolicyKind::NetworkPolicy) continue;
     const auto a = items_of(cilium, i, settings, *loaded.sources);
@@ -133,8 +194,8 @@ void check_upgrade(const LoadOptions& options, const Loaded& loaded, const ir::S
     next = *again.settings;
     next.profile = target;
   }
-  const ir::PolicySet before = lower(loaded, settings, quiet);
-  const ir::PolicySet after = lower(again, next, quiet);
+  const ir::PolicySet before = lower(loaded, settings);
+  const ir::PolicySet after = lower(again, next);
   const std::size_t count = std::min(before.policies.size(), after.policies.size());
   for (std::size_t i = 0; i < count; ++i) {
     const ir::Policy& old = before.policies[i];
@@ -158,6 +219,25 @@ void check_upgrade(const LoadOptions& options, const Loaded& loaded, const ir::S
       if (what.empty()) continue;
       report(a[k].range, a[k].path,
              fmt::format("this rule means something else in {}: {}", target, what));
+    }
+  }
+  if (settings.release().parser_priorities == next.release().parser_priorities) return;
+  const std::vector<Redirect> redirects = redirects_of(before);
+  for (std::size_t i = 0; i < redirects.size(); ++i) {
+    for (std::size_t k = i + 1; k < redirects.size(); ++k) {
+      const Redirect& x = redirects[i];
+      const Redirect& y = redirects[k];
+      if (!compete(x, y)) continue;
+      Diagnostic& d = sink.report(
+          DiagCode::UpgradeChanges, y.item->origin.range,
+          fmt::format(
+              "{} and {} rules meet on one port: {} chooses the proxy by protocol, {} by the "
+              "more specific entry",
+              x.parser, y.parser, next.release().parser_priorities ? target : settings.profile,
+              next.release().parser_priorities ? settings.profile : target));
+      d.policy = before.policies[y.item->origin.policy].ref;
+      d.rule = y.item->origin.path;
+      d.labels.push_back({x.item->origin.range, "the other rule"});
     }
   }
 }

@@ -6,6 +6,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "ir/identity.h"
+
 namespace policyc::frontend {
 namespace {
 
@@ -176,10 +178,16 @@ void read_cilium_config(const YamlNode& object, ir::Settings& settings, Diagnost
       } else {
         settings.policy_map_max = number;
       }
-    } else if (key == "labels" && text.find_first_not_of(" \n\t") != std::string_view::npos) {
+    } else if (key == "labels") {
+      if (auto filter = ir::parse_label_filter(text)) {
+        settings.label_filter = std::move(*filter);
+      } else {
+        sink.report(DiagCode::BadSetting, value->range, filter.error());
+      }
+    } else if (key == "label-prefix-file" && !text.empty()) {
       sink.report(DiagCode::SettingNotModelled, value->range,
-                  "cilium-config sets its own label filter (`labels`); answers assume the default "
-                  "filter");
+                  "cilium-config takes its label filter from a file (`label-prefix-file`); answers "
+                  "assume the default filter");
     }
   }
 }

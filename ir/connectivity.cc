@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ir/identity.h"
+#include "ir/resolve.h"
 
 namespace policyc::ir {
 
@@ -55,8 +56,22 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
     p.unknown = unknown[i];
     out.push_back(std::move(p));
   }
-  for (const char* entity : {"host", "remote-node"}) {
-    out.push_back({entity, "entity", entity_identity(entity), SIZE_MAX, {}, ""});
+  if (!world.settings.kubernetes_semantics) {
+    for (const char* entity : {"host", "remote-node"}) {
+      out.push_back({entity, "entity", entity_identity(entity), SIZE_MAX, {}, ""});
+    }
+    // What comes through Ingress and Gateway objects.
+    if (!world.inventory.entries.empty()) {
+      out.push_back({"ingress", "entity", entity_identity("ingress"), SIZE_MAX, {}, ""});
+    }
+  }
+  std::set<LabelSet> known;
+  for (const Identity& i : resolved.identities) known.insert(i.labels);
+  for (const std::string& name : policy_names(world.policies)) {
+    LabelSet labels = name_identity(world, name);
+    if (!world.inventory.fqdn && known.count(labels) != 0) {
+      out.push_back({name, "fqdn", std::move(labels), SIZE_MAX, {}, ""});
+    }
   }
   // Address blocks outside the cluster, one for each prefix that changes the identity.
   std::map<Prefix, IdentityIndex> blocks;
@@ -70,6 +85,9 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
       if (!inside) blocks.emplace(prefix, identity);
     }
   }
+  std::sort(all.begin(), all.end(), [](const Prefix& a, const Prefix& b) {
+    return std::pair(a.length, a.address) < std::pair(b.length, b.address);
+  });
   for (const auto& [block, identity] : blocks) {
     const auto address = address_outside(block, all);
     if (!address) continue;  // longer blocks stand for all of it
@@ -82,13 +100,21 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
                                                   : "world-ipv6";
     }
     p.address = *address;
+    for (const Prefix& inner : all) {
+      if (inner.length <= block.length || !block.contains(inner)) continue;
+      const bool inside_another =
+          std::any_of(p.except.begin(), p.except.end(),
+                      [&](const Prefix& other) { return other.contains(inner); });
+      if (!inside_another) p.except.push_back(inner);
+    }
     p.labels = resolved.identities[identity].labels;
     out.push_back(std::move(p));
   }
   return out;
 }
 
-Connectivity::Connectivity(const Resolved& resolved) : resolved_(resolved) {
+Connectivity::Connectivity(const Settings& settings, const Resolved& resolved)
+    : resolved_(resolved), ported_only_(settings.kubernetes_semantics) {
   for (const NodeView& view : resolved.views) {
     for (const ResolvedEndpoint& ep : view.endpoints) {
       for (const std::size_t pod : ep.pods) places_[pod] = {&view, &ep};
@@ -137,6 +163,9 @@ Connection Connectivity::between(const GraphParty& a, const GraphParty& b) const
   for (auto it = begins.begin(); it != begins.end(); ++it) {
     const L4Key begin = *it;
     const L4Key end = std::next(it) == begins.end() ? kL4KeyEnd : *std::next(it);
+    const auto protocol = class_protocol(static_cast<ProtocolClass>(begin >> 16U));
+    const bool ported = protocol == kProtoTcp || protocol == kProtoUdp || protocol == kProtoSctp;
+    if (ported_only_ && !ported) continue;
     std::string parser;
     bool denied = false;
     const auto look = [&](const PolicyTable* t, std::size_t row) {
@@ -149,7 +178,6 @@ Connection Connectivity::between(const GraphParty& a, const GraphParty& b) const
     look(ingress, ingress_row);
     if (denied || !parser.empty()) out.all = false;
     if (denied) continue;
-    const auto protocol = class_protocol(static_cast<ProtocolClass>(begin >> 16U));
     PortSpan span{protocol, static_cast<std::uint16_t>(begin & 0xFFFFU),
                   static_cast<std::uint16_t>((end - 1) & 0xFFFFU), parser};
     if (!out.spans.empty()) {

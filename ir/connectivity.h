@@ -35,18 +35,22 @@ struct GraphParty {
   std::string id;    // "ns/Kind/name", "world", "10.0.0.0/8"
   std::string kind;  // "workload", "entity", "cidr", "fqdn"
   LabelSet labels;
-  std::size_t pod = SIZE_MAX;  // workload: index into Inventory::pods
-  IpAddress address;           // cidr: an address of the block
-  std::string unknown;         // not empty: its policy cannot be told, and why
+  std::size_t pod = SIZE_MAX;       // workload: index into Inventory::pods
+  IpAddress address;                // cidr: an address of the block
+  std::string unknown;              // not empty: its policy cannot be told, and why
+  std::vector<Prefix> except = {};  // cidr: parts of it that other parties stand for, disjoint
 };
 
 // Workloads and the groups outside them that policies tell apart. Blocks are disjoint: each stands
-// for the addresses of its prefix that no longer listed prefix covers.
+// for the addresses of its prefix that no longer listed prefix covers. Names stand for whatever is
+// behind them where `resolved` has identities for them. Nodes are left out where the Kubernetes API
+// decides, which says nothing about them.
 std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved);
 
 class Connectivity {
  public:
-  explicit Connectivity(const Resolved& resolved);
+  // By the Kubernetes API only TCP, UDP and SCTP count: it leaves all else to the plugin.
+  Connectivity(const Settings& settings, const Resolved& resolved);
 
   // From `a` to `b`; everything is allowed on a side that is no policy subject.
   Connection between(const GraphParty& a, const GraphParty& b) const;
@@ -60,6 +64,7 @@ class Connectivity {
   IdentityIndex identity(const GraphParty& party, const NodeView& view) const;
 
   const Resolved& resolved_;
+  bool ported_only_;
   std::map<std::size_t, Place> places_;        // by pod
   std::map<LabelSet, IdentityIndex> indices_;  // by labels
 };

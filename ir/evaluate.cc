@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <set>
 
@@ -74,6 +75,8 @@ struct Judge {
   bool requirement(const Requirement& r, const Side& side) const;
   bool selects(const Selector& s, const Side& side) const;
   bool subject(const Rule& rule, const Party& party, const Side& side) const;
+  bool request_matches(const HttpRule& rule, const HttpRequest& request) const;
+  bool lists_name(const std::set<std::string>& server_names, const std::string& sni) const;
 
   int covers(const Filter& filter, const NamedPorts& named) const;
   std::size_t node_of(const Party& party) const;
@@ -118,7 +121,7 @@ bool Judge::requirement(const Requirement& r, const Side& side) const {
     return holds == (r.op == Operator::Exists);
   }
   const bool could_carry = r.source == "k8s" || r.source == "any";
-  if (!side.open.empty() && could_carry && is_identity_label(r.key) &&
+  if (!side.open.empty() && could_carry && is_identity_label(world.settings, "k8s", r.key) &&
       side.labels.find(r.source, r.key) == nullptr) {
     // A label that nobody told us of. In/NotIn and Exists/DoesNotExist are each other's negation.
     Requirement positive = r;
@@ -148,8 +151,8 @@ bool Judge::selects(const Selector& s, const Side& side) const {
 // §3.1. Endpoint rules never apply to the host, node rules to nothing else.
 bool Judge::subject(const Rule& rule, const Party& party, const Side& side) const {
   if (const auto* node = std::get_if<NodeParty>(&party)) {
-    return rule.host_subject &&
-           rule.subject.matches(node_selector_labels(world.inventory.nodes[node->node]));
+    return rule.host_subject && rule.subject.matches(node_selector_labels(
+                                    world.settings, world.inventory.nodes[node->node]));
   }
   if (rule.host_subject) return false;
   if (!rule.symbol.empty()) {
@@ -316,6 +319,29 @@ Parser request_parser(const L7Request& request) {
   }
 }
 
+// What a question leaves open of a request is unknown wherever a rule looks at it.
+bool Judge::request_matches(const HttpRule& rule, const HttpRequest& request) const {
+  if (!rule.symbol.empty()) return assume.holds(rule.symbol);
+  HttpRule told = rule;
+  const auto any = [](const std::string& regex) { return regex == ".*" || regex == "/.*"; };
+  if (request.any_path) told.path.clear();
+  if (request.any_host) told.host.clear();
+  if (!http_matches(told, request)) return false;
+  if (request.any_path && !rule.path.empty() && !any(rule.path) &&
+      !assume.holds(fmt::format("whether the path matches `{}`", rule.path))) {
+    return false;
+  }
+  return !request.any_host || rule.host.empty() || rule.host == ".*" ||
+         assume.holds(fmt::format("whether the host matches `{}`", rule.host));
+}
+
+bool Judge::lists_name(const std::set<std::string>& server_names, const std::string& sni) const {
+  return std::any_of(server_names.begin(), server_names.end(), [&](const std::string& name) {
+    if (name.find("${") != std::string::npos) return assume.holds(name);
+    return sni_matches(world.settings.release(), name, sni);
+  });
+}
+
 // §6.6: the request passes if some allow atom of this direction that selects the peer has no L7
 // rules or one that matches. The implicit localhost entry is no rule (§16.2).
 L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const NamedPorts& named,
@@ -358,12 +384,12 @@ L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const Nam
       }
       if (sni) {
         const auto* tls = std::get_if<TlsHello>(&flow.l7);
-        if (tls != nullptr && p.server_names.count(tls->sni) != 0) allow(p.origins);
+        if (tls != nullptr && lists_name(p.server_names, tls->sni)) allow(p.origins);
         continue;
       }
       if (const auto* http = std::get_if<HttpRequest>(&flow.l7)) {
         for (const HttpRule& rule : p.l7.http) {
-          if (!rule.symbol.empty() ? assume.holds(rule.symbol) : http_matches(rule, *http)) {
+          if (request_matches(rule, *http)) {
             allow(at(p, rule.range));
           } else if (out.verdict == L7VerdictKind::Deny) {
             out.rules.push_back(at(p, rule.range).front());
@@ -380,7 +406,9 @@ L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const Nam
         }
       } else if (const auto* kafka = std::get_if<KafkaRequest>(&flow.l7)) {
         for (const KafkaRule& rule : p.l7.kafka) {
-          if (kafka_matches(rule, *kafka)) allow(at(p, rule.range));
+          if (!rule.symbol.empty() ? assume.holds(rule.symbol) : kafka_matches(rule, *kafka)) {
+            allow(at(p, rule.range));
+          }
         }
       }
     }
@@ -421,29 +449,28 @@ std::optional<Judged> Judge::judged(Direction direction) const {
 }
 
 EndpointPolicy Judge::merge(const Judged& j, Direction direction) const {
-  return merge_rules(j.rules, direction, world.settings, j.host_labels, j.host, j.init);
+  // An unknown authentication mode takes part in the merging: rules are merged as assumed.
+  std::deque<Rule> assumed;
+  std::vector<const Rule*> rules = j.rules;
+  for (const Rule*& rule : rules) {
+    const auto unknown = [](const RuleItem& item) { return !item.auth_symbol.empty(); };
+    if (std::none_of(rule->items.begin(), rule->items.end(), unknown)) continue;
+    assumed.push_back(*rule);
+    rule = &assumed.back();
+    for (RuleItem& item : assumed.back().items) {
+      if (!unknown(item)) continue;
+      item.auth = assume.holds(item.auth_symbol + " is `required`")           ? AuthType::Spire
+                  : assume.holds(item.auth_symbol + " is `test-always-fail`") ? AuthType::AlwaysFail
+                                                                              : AuthType::Disabled;
+    }
+  }
+  return merge_rules(rules, direction, world.settings, j.host_labels, j.host, j.init);
 }
 
 std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
   const std::optional<Judged> j = judged(direction);
   if (!j) return std::nullopt;
   DirectionVerdict out;
-  for (const Rule* rule : j->rules) {
-    const Policy& policy = world.policies.policies[rule->policy];
-    for (const std::string& what : policy.unsupported) {
-      out.depends_on.push_back(
-          fmt::format("{} uses {}, which is not supported yet", policy.ref.str(), what));
-    }
-  }
-  if (!out.depends_on.empty()) {
-    std::sort(out.depends_on.begin(), out.depends_on.end());
-    out.depends_on.erase(std::unique(out.depends_on.begin(), out.depends_on.end()),
-                         out.depends_on.end());
-    out.verdict = VerdictKind::Depends;
-    out.reason = Reason::None;
-    out.unsupported = true;
-    return out;
-  }
   const EndpointPolicy policy = merge(*j, direction);
   // A conflict in either direction freezes the whole endpoint (§15.28).
   const bool ingress = direction == Direction::Ingress;

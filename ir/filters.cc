@@ -162,6 +162,25 @@ Selector host_selector() {
   return Selector{{r}, {}};
 }
 
+// How a redirect without a priority of its own ranks among others since 1.19 (§12), 1 highest.
+int parser_priority(Parser parser) {
+  switch (parser) {
+    case Parser::Http:
+    case Parser::Generic:
+      return 101;
+    case Parser::Kafka:
+      return 106;
+    case Parser::Tls:
+      return 116;
+    case Parser::Dns:
+      return 121;
+    case Parser::Crd:
+    case Parser::None:
+      return 126;
+  }
+  return 126;
+}
+
 // A wildcard of the same filter makes some entries superfluous, and passes its redirect to others.
 void prune(Filter& filter) {
   if (filter.port.text == "0") return;
@@ -290,7 +309,10 @@ EndpointPolicy merge_rules(const std::vector<const Rule*>& rules, Direction dire
             p.listener = port_rule.listener;
             p.redirect = tls || port_rule.listener || !l7.empty();
             if (p.redirect) {
-              const int priority = port_rule.listener ? port_rule.listener->priority : 0;
+              const int asked = port_rule.listener ? port_rule.listener->priority : 0;
+              const int priority = asked == 0 && settings.release().parser_priorities
+                                       ? parser_priority(parser)
+                                       : asked;
               p.priority = static_cast<std::uint8_t>(priority > 0 ? 255 - priority : 1);
             }
           }

@@ -52,6 +52,7 @@ struct HttpRequest {
   std::string path;  // with the query string, as `:path`
   std::string host;  // as `:authority`
   std::vector<std::pair<std::string, std::string>> headers;
+  bool any_path = false, any_host = false;  // not told: what rules say of them is unknown
 };
 struct DnsQuery {
   std::string name;
@@ -123,7 +124,6 @@ struct DirectionVerdict {
   std::vector<Origin> rules;            // rules that contributed the deciding entry
   std::optional<L7Verdict> l7;          // only for a redirect of a flow with an L7 part
   std::vector<std::string> depends_on;  // Depends only, sorted
-  bool unsupported = false;             // Depends: a policy uses what this version cannot judge
   std::string error;                    // Error only: why the endpoint's policy cannot be computed
 };
 

@@ -1,7 +1,11 @@
 #include "ir/identity.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
+#include <sstream>
+
+#include "ir/l7_match.h"
 
 namespace policyc::ir {
 namespace {
@@ -13,7 +17,7 @@ bool starts_with(std::string_view text, std::string_view prefix) {
 // A prefix whose identity may differ from its parent's only because of its length: the longest
 // policy prefix that contains `at`.
 const Prefix* longest_cover(const std::set<Prefix>& prefixes, const Prefix& at) {
-  for (int length = at.length; length > 0; --length) {
+  for (int length = at.length; length >= 0; --length) {
     auto it = prefixes.find(make_prefix(at.address, length));
     if (it != prefixes.end()) return &*it;
   }
@@ -24,7 +28,7 @@ const Prefix* longest_cover(const std::set<Prefix>& prefixes, const Prefix& at) 
 void add_node_labels(const Node& node, const Settings& settings, std::vector<Label>& out) {
   if (!settings.node_selector_labels) return;
   for (const auto& [key, value] : node.labels) {
-    if (is_identity_label(key)) out.push_back({"node", key, value});
+    if (is_identity_label(settings, "node", key)) out.push_back({"node", key, value});
   }
 }
 
@@ -39,37 +43,84 @@ std::string lower_name(std::string_view name) {
 
 }  // namespace
 
-bool is_identity_label(std::string_view key) {
-  // Explicit includes; the longest include beats the shortest ignore.
-  if (starts_with(key, kNamespaceKey) || starts_with(key, kNamespaceLabelsPrefix) ||
-      starts_with(key, "app.kubernetes.io") || starts_with(key, kClusterKey)) {
-    return true;
+bool is_identity_label(const Settings& settings, std::string_view source, std::string_view key) {
+  std::size_t include = 0;  // length of the longest include that matches
+  std::size_t ignore = 0;   // length of the shortest ignore that matches
+  const auto ignored = [&](std::size_t length) {
+    if (ignore == 0 || length < ignore) ignore = length;
+  };
+  constexpr std::string_view kIncluded[] = {kNamespaceKey, kNamespaceLabelsPrefix,
+                                            "app.kubernetes.io", kClusterKey};
+  constexpr std::string_view kIgnored[] = {"io.kubernetes",
+                                           "kubernetes.io",
+                                           "statefulset.kubernetes.io/pod-name",
+                                           "apps.kubernetes.io/pod-index",
+                                           "batch.kubernetes.io/job-completion-index",
+                                           "batch.kubernetes.io/controller-uid",
+                                           "k8s.io",
+                                           "pod-template-generation",
+                                           "pod-template-hash",
+                                           "controller-revision-hash",
+                                           "controller-uid",
+                                           "annotation",
+                                           "etcd_node"};
+  for (const std::string_view prefix : kIncluded) {
+    if (starts_with(key, prefix)) include = std::max(include, prefix.size());
   }
-  constexpr std::array kIgnored = {"io.kubernetes",
-                                   "kubernetes.io",
-                                   "statefulset.kubernetes.io/pod-name",
-                                   "apps.kubernetes.io/pod-index",
-                                   "batch.kubernetes.io/job-completion-index",
-                                   "batch.kubernetes.io/controller-uid",
-                                   "k8s.io",
-                                   "pod-template-generation",
-                                   "pod-template-hash",
-                                   "controller-revision-hash",
-                                   "controller-uid",
-                                   "annotation",
-                                   "etcd_node"};
-  for (std::string_view prefix : kIgnored) {
-    if (starts_with(key, prefix)) return false;
+  for (const std::string_view prefix : kIgnored) {
+    if (starts_with(key, prefix)) ignored(prefix.size());
   }
-  return key.find("beta.kubernetes.io") == std::string_view::npos;
+  constexpr std::string_view kBeta = "beta.kubernetes.io";
+  if (const std::size_t at = key.rfind(kBeta); at != std::string_view::npos) {
+    ignored(at + kBeta.size());
+  }
+  bool allow_list = false;
+  for (const LabelPattern& p : settings.label_filter) {
+    allow_list = allow_list || !p.ignore;
+    if (!p.source.empty() && p.source != source) continue;
+    const std::size_t length = regex_prefix(p.expression, key);
+    if (length == 0) continue;
+    if (p.ignore) {
+      ignored(length);
+    } else {
+      include = std::max(include, length);
+    }
+  }
+  return (!allow_list && ignore == 0) || include > ignore;
+}
+
+Expected<std::vector<LabelPattern>> parse_label_filter(std::string_view text) {
+  std::vector<LabelPattern> out;
+  std::istringstream words{std::string(text)};
+  for (std::string word; words >> word;) {
+    LabelPattern p;
+    std::string rest = word;
+    const auto take_mark = [&] {
+      if (rest.empty() || rest[0] != '!') return;
+      p.ignore = true;
+      rest.erase(0, 1);
+    };
+    take_mark();
+    if (const std::size_t colon = rest.find(':'); colon != std::string::npos) {
+      p.source = rest.substr(0, colon);
+      rest.erase(0, colon + 1);
+      take_mark();
+    }
+    std::string error = "nothing is left of it";
+    if (rest.empty() || !valid_regex(rest, &error)) {
+      return Error{fmt::format("`{}` is no pattern for labels: {}", word, error)};
+    }
+    p.expression = std::move(rest);
+    out.push_back(std::move(p));
+  }
+  return out;
 }
 
 LabelSet pod_identity(const Inventory& inventory, const Settings& settings, const std::string& ns,
                       const StringMap& labels, const std::string& service_account) {
   std::vector<Label> out;
   for (const auto& [key, value] : labels) {
-    if (starts_with(key, "io.cilium.k8s") || !is_identity_label(key)) continue;
-    out.push_back({"k8s", key, value});
+    if (!starts_with(key, "io.cilium.k8s")) out.push_back({"k8s", key, value});
   }
   // Derived labels replace what a pod writes under the same key.
   auto set = [&](std::string key, std::string value) {
@@ -86,6 +137,8 @@ LabelSet pod_identity(const Inventory& inventory, const Settings& settings, cons
   }
   if (!service_account.empty()) set(std::string(kServiceAccountKey), service_account);
   set(std::string(kClusterKey), settings.cluster_name);
+  // Filtered last: an allow-list drops the service account too where it does not name it.
+  std::erase_if(out, [&](const Label& l) { return !is_identity_label(settings, l.source, l.key); });
   return LabelSet(std::move(out));
 }
 
@@ -93,10 +146,10 @@ LabelSet pod_identity(const Inventory& inventory, const Settings& settings, cons
   return pod_identity(inventory, settings, pod.ns, pod.labels, pod.service_account);
 }
 
-LabelSet node_selector_labels(const Node& node) {
+LabelSet node_selector_labels(const Settings& settings, const Node& node) {
   std::vector<Label> out = {{"reserved", "host", ""}};
   for (const auto& [key, value] : node.labels) {
-    if (is_identity_label(key)) out.push_back({"k8s", key, value});
+    if (is_identity_label(settings, "k8s", key)) out.push_back({"k8s", key, value});
   }
   return LabelSet(std::move(out));
 }
@@ -114,7 +167,10 @@ AddressBook::AddressBook(const Inventory& inventory, const Settings& settings,
     for (const RuleItem& item : rule.items) {
       for (const Peer& peer : item.peers) {
         for (const Requirement& r : peer.selector.requirements) {
-          if (r.cidr && r.cidr->length > 0) policy_prefixes_.insert(*r.cidr);
+          // Cilium reads /0 as the world labels; by the API it is a block as any other.
+          if (r.cidr && (r.cidr->length > 0 || settings.kubernetes_semantics)) {
+            policy_prefixes_.insert(*r.cidr);
+          }
         }
       }
     }
@@ -237,7 +293,7 @@ std::vector<std::string> active_fqdns(const Inventory& inventory, const Settings
     bool selected = false;
     if (rule.host_subject) {
       selected = node < inventory.nodes.size() &&
-                 rule.subject.matches(node_selector_labels(inventory.nodes[node]));
+                 rule.subject.matches(node_selector_labels(settings, inventory.nodes[node]));
     } else {
       for (const Pod& pod : inventory.pods) {
         const bool here = node >= inventory.nodes.size() || pod.node.empty() ||

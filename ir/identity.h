@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ir/base/expected.h"
 #include "ir/inventory.h"
 #include "ir/label.h"
 #include "ir/policy_set.h"
@@ -36,8 +37,12 @@ enum ReservedIdentity : std::uint32_t {
   kIdentityFirstNode = 0x02000001,
 };
 
-// Whether the default label filter keeps a pod or node label in the identity (§2.2).
-bool is_identity_label(std::string_view key);
+// Whether the label filter keeps a label in the identity (§2.2): the longest include beats the
+// shortest ignore; one include of the operator's own drops whatever is not included.
+bool is_identity_label(const Settings& settings, std::string_view source, std::string_view key);
+// The operator's patterns, separated by blanks: "k8s:app !k8s:job-name io\\.kubernetes". Errors
+// name the pattern that is no RE2 expression.
+Expected<std::vector<LabelPattern>> parse_label_filter(std::string_view text);
 
 // Identity labels of a pod with the given labels; the namespace's own labels are added.
 LabelSet pod_identity(const Inventory& inventory, const Settings& settings, const std::string& ns,
@@ -45,7 +50,7 @@ LabelSet pod_identity(const Inventory& inventory, const Settings& settings, cons
 LabelSet pod_identity(const Inventory& inventory, const Settings& settings, const Pod& pod);
 
 // Labels of a node that a nodeSelector is matched against.
-LabelSet node_selector_labels(const Node& node);
+LabelSet node_selector_labels(const Settings& settings, const Node& node);
 
 // `reserved:<entity>`; kube-apiserver as a remote node's (§16.23).
 LabelSet entity_identity(const std::string& entity);
@@ -74,7 +79,7 @@ class AddressBook {
   const Inventory& inventory_;
   const Settings& settings_;
   std::size_t node_;
-  std::set<Prefix> policy_prefixes_;  // cidr and except of every accepted policy; no /0
+  std::set<Prefix> policy_prefixes_;  // cidr and except of every accepted policy
   std::vector<FqdnAddress> fqdn_;
   std::set<IpAddress> api_server_;
   LabelSet host_;

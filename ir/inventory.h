@@ -81,6 +81,14 @@ struct Endpoints {
   SourceRange range;
 };
 
+// An Ingress or a Gateway: traffic through it arrives as the `ingress` identity (§11.29).
+struct EntryObject {
+  std::string ns;
+  std::string kind;  // "Ingress" or "Gateway"
+  std::string name;
+  SourceRange range;
+};
+
 struct CidrGroup {
   std::string name;
   StringMap labels;
@@ -103,6 +111,7 @@ struct Inventory {
   std::vector<Node> nodes;
   std::vector<Service> services;
   std::vector<Endpoints> endpoints;
+  std::vector<EntryObject> entries;
   std::vector<CidrGroup> cidr_groups;
   std::vector<KnownIdentity> known_identities;
   // DNS cache: name (lower case, no trailing dot) → addresses. Absent: nothing is known of names,
@@ -113,6 +122,15 @@ struct Inventory {
   const Namespace* find_namespace(const std::string& name) const;
   // Index of the pod "ns/name" (any kind; "ns/Kind/name" too).
   std::optional<std::size_t> find_pod(const std::string& full_name) const;
+};
+
+// One pattern of the operator's label filter (`labels` in cilium-config): an RE2 expression that
+// must match at the start of the key.
+struct LabelPattern {
+  bool ignore = false;
+  std::string source;  // empty = labels of every source
+  std::string expression;
+  friend auto operator<=>(const LabelPattern&, const LabelPattern&) = default;
 };
 
 // How the cluster is set up. Defaults are Cilium's own.
@@ -132,6 +150,7 @@ struct Settings {
   bool non_default_deny = true;        // enable-non-default-deny-policies
   bool default_local_cluster = false;  // policy-default-local-cluster
   std::uint32_t policy_map_max = 16384;
+  std::vector<LabelPattern> label_filter;  // on top of the default patterns (§2.2)
   bool kubernetes_semantics = false;
   bool assume_admitted = false;
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <memory>
+#include <unordered_map>
 
 namespace policyc::ir {
 namespace {
@@ -14,6 +15,20 @@ std::unique_ptr<re2::RE2> compile(std::string_view regex) {
   re2::RE2::Options options;
   options.set_log_errors(false);
   return std::make_unique<re2::RE2>(re2::StringPiece(regex.data(), regex.size()), options);
+}
+
+// Compiled expressions of this thread: compiling costs a hundred times what matching does.
+const re2::RE2& compiled(const std::string& regex) {
+  constexpr std::size_t kKept = 4096;
+  thread_local std::unordered_map<std::string, std::unique_ptr<re2::RE2>> cache;
+  if (cache.size() > kKept) cache.clear();
+  auto [it, fresh] = cache.try_emplace(regex);
+  if (fresh) it->second = compile(regex);
+  return *it->second;
+}
+
+re2::StringPiece piece(std::string_view text) {
+  return {text.data(), text.size()};
 }
 
 std::string lower(std::string_view text) {
@@ -85,8 +100,16 @@ bool valid_regex(std::string_view regex, std::string* error) {
 }
 
 bool regex_matches(const std::string& regex, std::string_view text) {
-  const auto re = compile(regex);
-  return re->ok() && re2::RE2::FullMatch(re2::StringPiece(text.data(), text.size()), *re);
+  const re2::RE2& re = compiled(regex);
+  return re.ok() && re2::RE2::FullMatch(piece(text), re);
+}
+
+std::size_t regex_prefix(const std::string& regex, std::string_view text) {
+  const re2::RE2& re = compiled(regex);
+  re2::StringPiece found;
+  const re2::StringPiece input = piece(text);
+  if (!re.ok() || !re.Match(input, 0, input.size(), re2::RE2::ANCHOR_START, &found, 1)) return 0;
+  return found.size();
 }
 
 bool http_matches(const HttpRule& rule, const HttpRequest& request) {

@@ -14,6 +14,9 @@ bool valid_regex(std::string_view regex, std::string* error);
 // Full match; an invalid regex matches nothing.
 bool regex_matches(const std::string& regex, std::string_view text);
 
+// Length of the match at the start of the text, leftmost first; 0 where there is none.
+std::size_t regex_prefix(const std::string& regex, std::string_view text);
+
 bool http_matches(const HttpRule& rule, const HttpRequest& request);
 bool kafka_matches(const KafkaRule& rule, const KafkaRequest& request);
 

@@ -25,8 +25,6 @@ struct Policy {
   SourceRange range;
   std::string set;          // deployment set
   bool ns_guessed = false;  // no manifest names the namespace: it was defaulted
-  // Things in it that this version cannot judge; questions about endpoints it selects are unknown.
-  std::vector<std::string> unsupported;
 };
 
 enum class PeerKind : std::uint8_t { Endpoint, Entity, Cidr, CidrGroup, Fqdn, Node, Service };
@@ -88,6 +86,7 @@ struct KafkaRule {
   std::string client_id, topic;  // empty = any
   SourceRange range;
   SourceRange client_id_range = {}, topic_range = {};
+  std::string symbol = {};  // unknown value (`${VAR}`)
 };
 
 struct GenericRule {
@@ -123,7 +122,7 @@ struct Listener {
 struct PortRule {
   std::vector<Port> ports;  // empty contributes nothing (`ports: []`)
   L7Rules l7;
-  std::vector<std::string> server_names;
+  std::vector<std::string> server_names;  // an entry with `${` is the name of an unknown
   TlsContext tls;
   std::optional<Listener> listener;
   SourceRange range;
@@ -139,6 +138,7 @@ struct RuleItem {
   bool all_l4 = true;               // neither toPorts nor icmps: every protocol, ICMP included
   std::vector<PortRule> ports;
   std::optional<AuthType> auth;
+  std::string auth_symbol;  // authentication.mode is unknown: the endpoint's verdicts are, too
   std::vector<Requirement> requires_;  // from/toRequires of this item, ANDed into all rules (§15.8)
   Origin origin;
 };

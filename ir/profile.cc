@@ -1,5 +1,7 @@
 #include "ir/profile.h"
 
+#include <algorithm>
+
 namespace policyc::ir {
 
 const std::vector<Profile>& all_profiles() {
@@ -27,6 +29,8 @@ const std::vector<Profile>& all_profiles() {
     p.multi_label_stars = true;
     p.local_cluster_default = true;
     p.specs_node_selector = false;
+    p.parser_priorities = true;
+    p.sni_stars = Profile::SniStars::Leading;
     rows.push_back(p);
     p.name = "cilium-1.20";
     p.minor = 20;
@@ -35,6 +39,7 @@ const std::vector<Profile>& all_profiles() {
     p.section_required = true;
     p.narrow_except = true;
     p.positive_namespace = true;
+    p.sni_stars = Profile::SniStars::Anywhere;
     rows.push_back(p);
     return rows;
   }();
@@ -62,6 +67,37 @@ std::string dns_pattern(const Profile& profile, std::string_view text) {
   }
   if (text.substr(0, 2) == "**" && out.size() > 1 && out[1] == '.') out.insert(0, "*");
   return out;
+}
+
+bool sni_matches(const Profile& profile, std::string_view pattern, std::string_view name) {
+  const auto plain = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  const auto equal = [&](std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [&](char x, char y) { return plain(x) == plain(y); });
+  };
+  if (profile.sni_stars == Profile::SniStars::None) return pattern == name;
+  if (pattern.substr(0, 3) == "**.") {
+    // One or more whole labels, then the rest.
+    for (std::size_t dot = name.find('.'); dot != std::string_view::npos;
+         dot = name.find('.', dot + 1)) {
+      if (dot > 0 && sni_matches(profile, pattern.substr(3), name.substr(dot + 1))) return true;
+    }
+    return false;
+  }
+  if (profile.sni_stars == Profile::SniStars::Leading) {
+    if (pattern.substr(0, 2) != "*.") return equal(pattern, name);
+    const std::size_t dot = name.find('.');
+    return dot != std::string_view::npos && dot > 0 && equal(pattern.substr(1), name.substr(dot));
+  }
+  // A star is any run of characters within a label.
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return equal(pattern, name);
+  if (name.size() < star || !equal(pattern.substr(0, star), name.substr(0, star))) return false;
+  for (std::size_t end = star; end <= name.size(); ++end) {
+    if (sni_matches(profile, pattern.substr(star + 1), name.substr(end))) return true;
+    if (end < name.size() && name[end] == '.') return false;
+  }
+  return false;
 }
 
 }  // namespace policyc::ir

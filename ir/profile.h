@@ -20,6 +20,10 @@ struct Profile {
   bool generic_l7 = true;              // l7proto, gone in 1.20
   bool multi_label_stars = false;      // `**.` spans labels, since 1.19
   bool local_cluster_default = false;  // policy-default-local-cluster on, since 1.19
+  bool parser_priorities = false;      // redirects without a listener rank by parser, since 1.19
+  // Stars in serverNames: none up to early 1.18, `*.` and `**.` in front since 1.18 final (counted
+  // from 1.19 on), `*` within every label since 1.20.
+  enum class SniStars { None, Leading, Anywhere } sni_stars = SniStars::None;
   bool specs_node_selector =
       true;  // CNP specs[].nodeSelector accepted (refused since 1.18.2: 1.19 on)
   bool section_required = false;  // a rule needs ingress, egress or a deny section, since 1.20
@@ -37,5 +41,8 @@ const Profile* find_profile(std::string_view name);
 // leading
 // `**.` stays where it spans labels (§8).
 std::string dns_pattern(const Profile& profile, std::string_view text);
+
+// Whether an entry of serverNames lists this name, without regard to case.
+bool sni_matches(const Profile& profile, std::string_view pattern, std::string_view name);
 
 }  // namespace policyc::ir

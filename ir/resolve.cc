@@ -461,6 +461,7 @@ std::vector<std::string> symbols_of(const Rule& rule) {
   note(rule.symbol);
   for (const Requirement& r : rule.subject.requirements) note(r.symbol);
   for (const RuleItem& item : rule.items) {
+    note(item.auth_symbol);
     for (const Peer& peer : item.peers) {
       for (const Requirement& r : peer.selector.requirements) note(r.symbol);
     }
@@ -482,7 +483,34 @@ struct Selected {
 
 }  // namespace
 
-Resolved resolve(const World& world) {
+std::vector<std::string> policy_names(const PolicySet& policies) {
+  std::set<std::string> out;
+  for (const Rule& rule : policies.rules) {
+    for (const RuleItem& item : rule.items) {
+      for (const Peer& peer : item.peers) {
+        if (peer.kind == PeerKind::Fqdn && peer.text.find("${") == std::string::npos) {
+          out.insert(peer.text);
+        }
+      }
+    }
+  }
+  return {out.begin(), out.end()};
+}
+
+LabelSet name_identity(const World& world, const std::string& text) {
+  std::vector<Label> labels = {
+      {"reserved", world.settings.dual_stack() ? "world-ipv4" : "world", ""}};
+  const bool pattern = text.find('*') != std::string::npos;
+  for (const std::string& other : policy_names(world.policies)) {
+    const std::string read = dns_pattern(world.settings.release(), other);
+    if (other == text || read == "*" || (!pattern && dns_pattern_matches(read, text))) {
+      labels.push_back({"fqdn", other, ""});
+    }
+  }
+  return LabelSet(std::move(labels));
+}
+
+Resolved resolve(const World& world, const ResolveOptions& options) {
   const Inventory& inventory = world.inventory;
   const Settings& settings = world.settings;
   Resolved out;
@@ -501,6 +529,12 @@ Resolved resolve(const World& world) {
     reserved.push_back("world-ipv6");
   }
   for (const char* name : reserved) table.add(entity_identity(name));
+
+  if (options.names) {
+    for (const std::string& name : policy_names(world.policies)) {
+      table.add(name_identity(world, name));
+    }
+  }
 
   std::set<IpAddress> pod_addresses;
   for (const Pod& pod : inventory.pods) {
@@ -569,10 +603,6 @@ Resolved resolve(const World& world) {
     const Rule& rule = world.policies.rules[i];
     s.rules.push_back(&rule);
     s.depends_on.insert(s.depends_on.end(), rule_symbols[i].begin(), rule_symbols[i].end());
-    for (const std::string& what : world.policies.policies[rule.policy].unsupported) {
-      s.depends_on.push_back(fmt::format("{} uses {}, which is not supported yet",
-                                         world.policies.policies[rule.policy].ref.str(), what));
-    }
   };
   const NamedPorts cluster_ports = egress_ports(inventory);
 
@@ -669,7 +699,7 @@ Resolved resolve(const World& world) {
     for (ResolvedEndpoint& ep : view.endpoints) std::sort(ep.pods.begin(), ep.pods.end());
     if (settings.host_firewall && node != SIZE_MAX) {
       Selected s;
-      const LabelSet labels = node_selector_labels(inventory.nodes[node]);
+      const LabelSet labels = node_selector_labels(settings, inventory.nodes[node]);
       for (std::size_t i = 0; i < world.policies.rules.size(); ++i) {
         const Rule& rule = world.policies.rules[i];
         if (rule.host_subject && rule.subject.matches(labels)) add_rule(s, i);

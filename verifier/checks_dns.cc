@@ -8,8 +8,8 @@
 namespace policyc::checks {
 namespace {
 
-// What the rules of the input let the endpoints of one rule do about names. Wherever another rule may
-// or may not select them, it is taken to help: silence is cheaper than a false alarm.
+// What the rules of the input let the endpoints of one rule do about names. Wherever another rule
+// may or may not select them, it is taken to help: silence is cheaper than a false alarm.
 struct Dns {
   bool default_deny = false;                // egress is surely restricted
   bool may_ask = false;                     // something lets port 53 out
@@ -37,8 +37,8 @@ bool may_help(const Context& c, const ir::Rule& rule, const ir::Rule& other) {
 
 Dns look(const Context& c, const ir::Rule& rule) {
   Dns dns;
-  // Rules of other deployment sets count, too: the DNS rules of a cluster often lie with its network
-  // plugin, far from the policies that live on them.
+  // Rules of other deployment sets count, too: the DNS rules of a cluster often lie with its
+  // network plugin, far from the policies that live on them.
   for (const ir::Rule& candidate : c.rules()) {
     const ir::Rule* other = &candidate;
     if (!may_help(c, rule, *other)) continue;

@@ -53,18 +53,18 @@ std::string nobody_has(const ir::Requirement& r) {
 }
 
 // Findings that selectors make already without an inventory.
-bool told_otherwise(const ir::Selector& s) {
+bool told_otherwise(const Context& c, const ir::Selector& s) {
   return has_symbol(s) || mentions_reserved(s) ||
          std::none_of(s.requirements.begin(), s.requirements.end(), own_condition) ||
-         std::any_of(s.requirements.begin(), s.requirements.end(), [](const ir::Requirement& r) {
+         std::any_of(s.requirements.begin(), s.requirements.end(), [&](const ir::Requirement& r) {
            return (r.op == ir::Operator::In || r.op == ir::Operator::Exists) &&
-                  (!ir::is_identity_label(r.key) || r.key == "namespace");
+                  (!ir::is_identity_label(c.world.settings, "k8s", r.key) || r.key == "namespace");
          });
 }
 
 void selects_nobody(Context& c, const ir::Rule& rule, const ir::Selector& s, DiagCode code,
                     const char* what, const std::string& path) {
-  if (told_otherwise(s) || selects_some_pod(c, s, false)) return;
+  if (told_otherwise(c, s) || selects_some_pod(c, s, false)) return;
   const ir::Requirement* r = impossible(c, s);
   const bool host_network = selects_some_pod(c, s, true);
   Diagnostic& d =

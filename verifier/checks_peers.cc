@@ -72,13 +72,15 @@ void filtered_labels(Context& c, const ir::Rule& rule, const ir::Selector& selec
                      bool subject_or_netpol, const std::string& path) {
   for (const ir::Requirement& r : selector.requirements) {
     if (!pod_source(r) || !positive(r) || !r.symbol.empty()) continue;
-    if (ir::is_identity_label(r.key)) continue;
+    if (ir::is_identity_label(c.world.settings, "k8s", r.key)) continue;
     if (!subject_or_netpol && misread_as_namespace(r)) continue;  // said in better words
     Diagnostic& d = c.report(
         DiagCode::LabelNotInIdentity, rule, r.range.known() ? r.range : selector.range,
         fmt::format("label `{}` is not part of identities, so this selector selects nobody", r.key),
         path);
-    d.notes.push_back("Cilium's default label filter leaves it out");
+    d.notes.push_back(c.world.settings.label_filter.empty()
+                          ? "Cilium's default label filter leaves it out"
+                          : "the cluster's label filter leaves it out");
     d.help =
         rule.host_subject ? "select nodes by a label of another domain" : "select by another label";
     if (r.key == "kubernetes.io/metadata.name") {

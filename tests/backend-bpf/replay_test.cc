@@ -274,7 +274,8 @@ TEST(Artefact, SecondCompileWritesNothing) {
   const auto snapshot = [&] {
     std::map<std::string, std::string> out;
     for (const auto& entry : fs::recursive_directory_iterator(scratch.path())) {
-      if (entry.is_regular_file()) out[entry.path()] = sha256_hex(*bpf::read_artefact(entry.path()));
+      if (entry.is_regular_file())
+        out[entry.path()] = sha256_hex(*bpf::read_artefact(entry.path()));
     }
     return out;
   };
@@ -337,7 +338,7 @@ TEST(Artefact, EndpointsThatCannotBeComputedAreNamed) {
     GTEST_SKIP() << "skipped: " << module.error();
   }
   ir::World world = http_world();
-  world.policies.policies[0].unsupported = {"something new"};
+  world.policies.rules[0].items[0].auth_symbol = "${MODE}";
   const Scratch scratch;
   const auto report = compile_into(scratch.path(), world, ir::resolve(world));
   ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
@@ -350,7 +351,7 @@ TEST(Artefact, EndpointsThatCannotBeComputedAreNamed) {
 TEST(Replay, PacketsToAnEndpointWithoutProgramAreUndecided) {
   POLICYC_NEEDS_BPF();
   ir::World world = http_world();
-  world.policies.policies[0].unsupported = {"something new"};
+  world.policies.rules[0].items[0].auth_symbol = "${MODE}";
   const ir::Resolved resolved = ir::resolve(world);
   const Scratch scratch;
   ASSERT_EQ(compile_into(scratch.path(), world, resolved).status, bpf::CompileReport::Status::Done);
@@ -360,7 +361,7 @@ TEST(Replay, PacketsToAnEndpointWithoutProgramAreUndecided) {
       {"f", {{bpf::build_frame(to_backend(bpf::kSyn, 0, "")), Fate::Pass}}}};
   const auto results = bpf::replay(world, resolved, **runner, fixtures);
   ASSERT_TRUE(results) << results.error();
-  EXPECT_NE((*results)[0].undecided.find("something new"), std::string::npos);
+  EXPECT_NE((*results)[0].undecided.find("${MODE}"), std::string::npos);
   EXPECT_EQ((*results)[0].unmet, "");
 }
 

@@ -294,7 +294,7 @@ void run_world(const fs::path& dir, Count& count) {
   ir::World world;
   world.settings = loaded.settings.value_or(ir::Settings{});
   world.inventory = loaded.inventory;
-  world.policies = frontend::lower(loaded, world.settings, sink);
+  world.policies = frontend::lower(loaded, world.settings);
   for (const json& p : expected["policies"]) {
     ++count.policies;
     const auto it = std::find_if(

@@ -112,12 +112,12 @@ TEST(Identity, FiltersLabels) {
   for (const char* kept :
        {"app", "app.kubernetes.io/name", "pool", "node-role.kubernetes.io/worker",
         "io.kubernetes.pod.namespace", "team"}) {
-    EXPECT_TRUE(is_identity_label(kept)) << kept;
+    EXPECT_TRUE(is_identity_label(Settings{}, "k8s", kept)) << kept;
   }
   for (const char* dropped : {"pod-template-hash", "controller-revision-hash", "kubernetes.io/x",
                               "statefulset.kubernetes.io/pod-name", "topology.beta.kubernetes.io/z",
                               "batch.kubernetes.io/controller-uid", "k8s.io/x"}) {
-    EXPECT_FALSE(is_identity_label(dropped)) << dropped;
+    EXPECT_FALSE(is_identity_label(Settings{}, "k8s", dropped)) << dropped;
   }
 }
 

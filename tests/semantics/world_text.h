@@ -44,7 +44,7 @@ inline std::unique_ptr<TextWorld> world_of(const std::string& yaml, ir::Settings
   out->loaded = frontend::load(options, settings, out->sink);
   out->world.settings = out->loaded.settings.value_or(settings);
   out->world.inventory = out->loaded.inventory;
-  out->world.policies = frontend::lower(out->loaded, out->world.settings, out->sink);
+  out->world.policies = frontend::lower(out->loaded, out->world.settings);
   return out;
 }
 

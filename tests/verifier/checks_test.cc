@@ -42,7 +42,7 @@ Lint lint_options(frontend::LoadOptions options, ir::Settings base = {}) {
   out.loaded = frontend::load(options, base, front);
   ir::World world;
   world.settings = out.loaded.settings.value_or(base);
-  world.policies = frontend::lower(out.loaded, world.settings, front);
+  world.policies = frontend::lower(out.loaded, world.settings);
   for (const ir::Policy& p : world.policies.policies) EXPECT_TRUE(p.accepted) << p.error;
   EXPECT_FALSE(world.policies.policies.empty());
   world.inventory = out.loaded.inventory;
