@@ -227,7 +227,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
         it->second = {std::move(*image), std::move(path)};
       }
       const SizeClass sizes = size_class(tries, it->second.first);
-      const std::string text = program_text(sizes);
+      const std::string text = program_text({sizes, {}});
       const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
       const std::string source_path = fmt::format("src/policy-{}.c", hash);
       const std::string object_path = fmt::format("obj/policy-{}.o", hash);

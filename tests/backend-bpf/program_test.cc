@@ -173,10 +173,25 @@ TEST(Program, ObjectsShareTheTries) {
   EXPECT_EQ(second->run(bpf::kIngressProgram, tcp_frame())->cb[bpf::kCbDrop], 133U);
 }
 
+TEST(Program, ThePreludeSeesPacketsFirst) {
+  POLICYC_NEEDS_BPF();
+  const auto module = bpf::find_clang_module();
+  const auto objects = bpf::compile_c(
+      *module, {bpf::program_text({bpf::SizeClass{},
+                                   "static int policyc_prelude(struct __sk_buff *skb) {\n"
+                                   "  return skb->len > 100 ? TC_ACT_OK : PRELUDE_CONTINUE;\n}"})});
+  ASSERT_TRUE(objects) << objects.error();
+  auto loaded = bpf::LoadedObject::load(objects->front(), {});
+  ASSERT_TRUE(loaded) << loaded.error();
+  auto frame = tcp_frame();
+  EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 2U);
+  frame.resize(200);
+  EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 0U);
+}
 TEST(Compiler, EqualTextGivesEqualBytes) {
   const auto module = bpf::find_clang_module();
   if (!module) GTEST_SKIP() << "skipped: " << module.error();
-  const std::string text = bpf::program_text({});
+  const std::string text = bpf::program_text({bpf::SizeClass{}, {}});
   const auto objects = bpf::compile_c(*module, {text, text});
   ASSERT_TRUE(objects) << objects.error();
   const auto again = bpf::compile_c(*module, {text});
