@@ -8,6 +8,8 @@
 #include <memory>
 #include <unordered_map>
 
+#include "ir/identity.h"
+
 namespace policyc::ir {
 namespace {
 
@@ -147,6 +149,28 @@ bool kafka_matches(const KafkaRule& rule, const KafkaRequest& request) {
   if (rule.api_version && *rule.api_version != request.api_version) return false;
   if (!rule.client_id.empty() && rule.client_id != request.client_id) return false;
   return rule.topic.empty() || !has_topics(key) || rule.topic == request.topic;
+}
+
+bool proxy_passes(const Profile& release, const ProxyFilter& filter, const L7Request& request) {
+  if (filter.everything) return true;
+  const auto any = [](const auto& rules, const auto& matches) {
+    return std::any_of(rules.begin(), rules.end(),
+                       [&](const auto& r) { return r.symbol.empty() && matches(r); });
+  };
+  if (const auto* http = std::get_if<HttpRequest>(&request)) {
+    return any(filter.http, [&](const HttpRule& r) { return http_matches(r, *http); });
+  }
+  if (const auto* kafka = std::get_if<KafkaRequest>(&request)) {
+    return any(filter.kafka, [&](const KafkaRule& r) { return kafka_matches(r, *kafka); });
+  }
+  if (const auto* dns = std::get_if<DnsQuery>(&request)) {
+    return any(filter.dns,
+               [&](const DnsRule& r) { return dns_pattern_matches(r.pattern, dns->name); });
+  }
+  const auto* tls = std::get_if<TlsHello>(&request);
+  return tls != nullptr &&
+         std::any_of(filter.server_names.begin(), filter.server_names.end(),
+                     [&](const std::string& n) { return sni_matches(release, n, tls->sni); });
 }
 
 }  // namespace policyc::ir

@@ -6,6 +6,8 @@
 
 #include "ir/flow.h"
 #include "ir/policy_set.h"
+#include "ir/profile.h"
+#include "ir/resolved.h"
 
 namespace policyc::ir {
 
@@ -19,6 +21,8 @@ std::size_t regex_prefix(const std::string& regex, std::string_view text);
 
 bool http_matches(const HttpRule& rule, const HttpRequest& request);
 bool kafka_matches(const KafkaRule& rule, const KafkaRequest& request);
+// Whether the filter lets the request pass. Rules with placeholders count as matching nothing.
+bool proxy_passes(const Profile& release, const ProxyFilter& filter, const L7Request& request);
 
 // Kafka API key by name ("produce") or number ("0"); -1 when it is neither.
 int kafka_api_key(std::string_view text);

@@ -1,6 +1,7 @@
 #include "ir/resolve.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -184,6 +185,15 @@ class IdentityTable {
   std::vector<const LabelSet*> order_;
 };
 
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
 // Half-open interval of L4 keys and the prefix length of the map key that covers it.
 struct Span {
   L4Key begin;
@@ -209,8 +219,67 @@ struct Entry {
   const Filter* filter;
   const SelectorPolicy* policy;  // nullptr: localhost
   const Bits* bits;
+  const Bits* selected;  // without the map's aliases: whom the proxy's rules are for (§16.13)
   Span span;
 };
+
+std::string rule_text(const HttpRule& r) {
+  std::string out = fmt::format("{} {} {}", quoted(r.method), quoted(r.path), quoted(r.host));
+  for (const HeaderMatch& h : r.headers) {
+    out += fmt::format(" {} {} {} {}", quoted(h.name), h.value ? quoted(*h.value) : "-",
+                       h.secret ? 1 : 0, static_cast<int>(h.action));
+  }
+  return out + r.symbol;
+}
+
+std::string rule_text(const KafkaRule& r) {
+  return fmt::format("{} {} {} {}{}", fmt::join(r.api_keys, ","), r.api_version.value_or(-1),
+                     quoted(r.client_id), quoted(r.topic), r.symbol);
+}
+
+std::string rule_text(const DnsRule& r) {
+  return quoted(r.pattern) + r.symbol;
+}
+
+std::string rule_text(const GenericRule& r) {
+  std::string out;
+  for (const auto& [key, value] : r.fields) out += quoted(key) + "=" + quoted(value) + " ";
+  return out;
+}
+
+template <class Rule>
+void sort_rules(std::vector<Rule>& rules) {
+  std::map<std::string, Rule> sorted;
+  for (Rule& r : rules) sorted.try_emplace(rule_text(r), std::move(r));
+  rules.clear();
+  for (auto& [text, rule] : sorted) rules.push_back(std::move(rule));
+}
+
+ProxyFilter proxy_filter(const std::vector<const SelectorPolicy*>& parts) {
+  ProxyFilter out;
+  std::set<std::string> names;
+  const auto join = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  for (const SelectorPolicy* p : parts) {
+    if (!p->server_names.empty()) {
+      names.insert(p->server_names.begin(), p->server_names.end());
+      continue;
+    }
+    out.everything = out.everything || !p->has_l7_rules() || p->l7_match_all;
+    join(out.http, p->l7.http);
+    join(out.kafka, p->l7.kafka);
+    join(out.dns, p->l7.dns);
+    join(out.generic, p->l7.generic);
+  }
+  if (out.everything) return {true, {}, {}, {}, {}, {}};
+  out.server_names.assign(names.begin(), names.end());
+  sort_rules(out.http);
+  sort_rules(out.kafka);
+  sort_rules(out.dns);
+  sort_rules(out.generic);
+  return out;
+}
 
 class TableBuilder {
  public:
@@ -226,6 +295,8 @@ class TableBuilder {
   void map_entries(PolicyTable& table, const std::vector<Entry>& entries,
                    const std::vector<IdentityIndex>& representatives);
   std::uint16_t intern(PolicyTable& table, const VerdictRecord& record) const;
+  void proxy_filters(PolicyTable& table, const std::vector<Entry>& entries,
+                     const std::vector<IdentityIndex>& representatives) const;
 
   const std::vector<Identity>& identities_;
   SelectorIndex& index_;
@@ -304,6 +375,39 @@ std::uint16_t TableBuilder::intern(PolicyTable& table, const VerdictRecord& reco
   if (it != table.records.end()) return static_cast<std::uint16_t>(it - table.records.begin());
   table.records.push_back(record);
   return static_cast<std::uint16_t>(table.records.size() - 1);
+}
+
+// §6.6: what the proxy enforces depends on every entry that selects the peer and covers the port.
+void TableBuilder::proxy_filters(PolicyTable& table, const std::vector<Entry>& entries,
+                                 const std::vector<IdentityIndex>& representatives) const {
+  using Parts = std::vector<const SelectorPolicy*>;
+  std::map<Parts, std::uint16_t> by_parts;
+  std::map<std::string, std::uint16_t> by_text;
+  const std::size_t columns = table.columns();
+  for (std::size_t cell = 0; cell < table.cells.size(); ++cell) {
+    const VerdictRecord& r = table.records[table.cells[cell]];
+    if (r.verdict != VerdictKind::Redirect) continue;
+    if (table.cell_filters.empty()) table.cell_filters.resize(table.cells.size(), 0);
+    const L4Key key = table.column_begin[cell % columns];
+    const IdentityIndex identity = representatives[cell / columns];
+    Parts parts;
+    for (const Entry& e : entries) {
+      if (e.policy == nullptr || e.policy->deny || key < e.span.begin || key >= e.span.end)
+        continue;
+      // The DNS proxy looks at the very filter that carries the DNS rules (§16.4).
+      if (r.parser == "dns" && e.filter->parser != Parser::Dns) continue;
+      if (test(*e.selected, identity)) parts.push_back(e.policy);
+    }
+    auto [it, fresh] = by_parts.try_emplace(std::move(parts), std::uint16_t{0});
+    if (fresh) {
+      ProxyFilter f = proxy_filter(it->first);
+      auto [known, first] =
+          by_text.try_emplace(f.text(), static_cast<std::uint16_t>(table.proxy_filters.size() + 1));
+      if (first) table.proxy_filters.push_back(std::move(f));
+      it->second = known->second;
+    }
+    table.cell_filters[cell] = it->second;
+  }
 }
 
 // §7.3: covered entries are dropped, the rest keep their own value.
@@ -401,12 +505,13 @@ PolicyTable TableBuilder::build(const EndpointPolicy& policy, const NamedPorts& 
   for (const Filter& filter : policy.filters) {
     const std::vector<Span> covered = spans(filter, named);
     for (const SelectorPolicy& p : filter.policies) {
-      const Bits* bits = aliased(index_.bits(p.selector, p.text));
-      for (const Span& span : covered) entries.push_back({&filter, &p, bits, span});
+      const Bits& selected = index_.bits(p.selector, p.text);
+      const Bits* bits = aliased(selected);
+      for (const Span& span : covered) entries.push_back({&filter, &p, bits, &selected, span});
     }
   }
   if (localhost != nullptr) {
-    entries.push_back({nullptr, nullptr, localhost, {0, kL4KeyEnd, 0, kProtoAny, {}}});
+    entries.push_back({nullptr, nullptr, localhost, localhost, {0, kL4KeyEnd, 0, kProtoAny, {}}});
   }
   refine(table, entries);
 
@@ -440,6 +545,7 @@ PolicyTable TableBuilder::build(const EndpointPolicy& policy, const NamedPorts& 
           same ? table.cells[c * columns + k - 1] : intern(table, record(at[k], table.enforced));
     }
   }
+  proxy_filters(table, entries, representatives);
   if (table.enforced) {
     map_entries(table, entries, representatives);
   } else {
@@ -482,6 +588,17 @@ struct Selected {
 };
 
 }  // namespace
+
+std::string ProxyFilter::text() const {
+  if (everything) return "everything";
+  std::string out;
+  for (const std::string& name : server_names) out += fmt::format("sni {}\n", quoted(name));
+  for (const HttpRule& r : http) out += fmt::format("http {}\n", rule_text(r));
+  for (const KafkaRule& r : kafka) out += fmt::format("kafka {}\n", rule_text(r));
+  for (const DnsRule& r : dns) out += fmt::format("dns {}\n", rule_text(r));
+  for (const GenericRule& r : generic) out += fmt::format("generic {}\n", rule_text(r));
+  return out;
+}
 
 std::vector<std::string> policy_names(const PolicySet& policies) {
   std::set<std::string> out;

@@ -11,6 +11,7 @@
 #include "ir/ip.h"
 #include "ir/l4.h"
 #include "ir/label.h"
+#include "ir/policy_set.h"
 
 namespace policyc::ir {
 
@@ -32,6 +33,19 @@ struct VerdictRecord {
   friend bool operator==(const VerdictRecord&, const VerdictRecord&) = default;
 };
 
+// What the proxy lets pass of the traffic that a redirect hands to it (§6.6): a request passes if
+// `everything`, or if one of the rules of its kind matches it. Lists are sorted by text and unique.
+struct ProxyFilter {
+  bool everything = false;
+  std::vector<std::string> server_names;  // for TLS hellos
+  std::vector<HttpRule> http;
+  std::vector<KafkaRule> kafka;
+  std::vector<DnsRule> dns;
+  std::vector<GenericRule> generic;  // of a parser that is not modelled
+  // Canonical: equal texts let the same requests pass, rule by rule.
+  std::string text() const;
+};
+
 // Decisions of one endpoint in one direction. `column_begin[k]` is the first L4 key of column k,
 // which ends where the next begins (the last at kL4KeyEnd); the first column begins at 0. No column
 // crosses a protocol class.
@@ -42,6 +56,10 @@ struct PolicyTable {
   std::vector<std::uint32_t> class_of;  // per IdentityIndex
   std::vector<std::uint16_t> cells;     // [class * columns + column] → index into records
   std::vector<VerdictRecord> records;
+  // Beside each cell, index into `proxy_filters` + 1; 0 where the cell is no redirect. Empty where
+  // the table has no redirect.
+  std::vector<std::uint16_t> cell_filters;
+  std::vector<ProxyFilter> proxy_filters;
 
   // The same policy as entries of Cilium's policy map (§7.3): covered entries are left out by the
   // agent's rules, so that its two-lookup algorithm gives the right verdict.
@@ -57,6 +75,12 @@ struct PolicyTable {
   std::size_t columns() const { return column_begin.size(); }
   std::size_t column(L4Key key) const;  // binary search
   const VerdictRecord& lookup(IdentityIndex identity, Protocol protocol, std::uint16_t port) const;
+  // What the proxy enforces at a cell; nullptr where it is no redirect.
+  const ProxyFilter* filter(std::size_t cell) const {
+    return cell < cell_filters.size() && cell_filters[cell] != 0
+               ? &proxy_filters[cell_filters[cell] - 1U]
+               : nullptr;
+  }
 };
 
 struct ResolvedEndpoint {

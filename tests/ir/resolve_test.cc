@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "ir/l7_match.h"
 #include "tests/ir/world_gen.h"
 
 namespace policyc::ir {
@@ -64,6 +65,14 @@ void compare(const World& world, const Resolved& resolved, const Flow& flow, Dir
   RC_ASSERT(got.reason == want->reason);
   RC_ASSERT(got.parser == want->parser);
   RC_ASSERT(got.auth == want->auth);
+  const std::size_t cell =
+      table.class_of[identity] * table.columns() + table.column(l4_key(flow.protocol, flow.port));
+  const ProxyFilter* filter = table.filter(cell);
+  RC_ASSERT((filter != nullptr) == (got.verdict == VerdictKind::Redirect));
+  if (filter == nullptr || !want->l7 || want->l7->verdict == L7VerdictKind::Unknown) return;
+  RC_LOG() << "the proxy's rules:\n" << filter->text();
+  RC_ASSERT(proxy_passes(world.settings.release(), *filter, flow.l7) ==
+            (want->l7->verdict == L7VerdictKind::Allow));
 }
 
 // What the random worlds contain: rapidcheck prints how often, when asked for verbose progress.
@@ -116,7 +125,8 @@ RC_GTEST_PROP(Resolve, AgreesWithTheEvaluator, ()) {
   classify(world);
   const Resolved resolved = resolve(world);
   for (int i = 0; i < 20; ++i) {
-    const Flow flow = testing::random_flow(pick, world);
+    Flow flow = testing::random_flow(pick, world);
+    flow.l7 = testing::random_request(pick);
     const FlowVerdict verdict = evaluate(world, flow);
     compare(world, resolved, flow, Direction::Egress, verdict.egress);
     compare(world, resolved, flow, Direction::Ingress, verdict.ingress);

@@ -302,4 +302,24 @@ inline ir::Flow random_flow(const Choice& pick, const ir::World& world) {
   return flow;
 }
 
+// A request near those that random rules list.
+inline ir::L7Request random_request(const Choice& pick) {
+  switch (pick(5)) {
+    case 0:
+    case 1: {
+      ir::HttpRequest http;
+      http.method = pick.of<std::string>({"GET", "POST", "PUT"});
+      http.path = pick.of<std::string>({"/", "/a/x", "/b", "/b/"});
+      return http;
+    }
+    case 2:
+      return ir::DnsQuery{pick.of<std::string>({"a.example.com", "example.com", "other.org"})};
+    case 3:
+      return ir::KafkaRequest{pick.of<std::string>({"produce", "fetch"}), 0, "",
+                              pick.of<std::string>({"orders", "logs"})};
+    default:
+      return ir::TlsHello{pick.of<std::string>({"a.example", "b.example"})};
+  }
+}
+
 }  // namespace policyc::testing
