@@ -153,7 +153,7 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   }
   auto side = resolve_side(engine.world, name, options.common.load.default_namespace);
   if (!side) return usage_error(env, side.error());
-  const ir::Resolved resolved = ir::resolve(engine.world, {.names = true});
+  const ir::Resolved resolved = ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
   auto asked = graph_side(engine, resolved, *side);
   if (!asked) return usage_error(env, asked.error());
   std::optional<std::uint16_t> port = q.port;

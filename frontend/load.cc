@@ -742,7 +742,13 @@ class Loader {
 }  // namespace
 
 Loaded load(const LoadOptions& options, const ir::Settings& base, DiagnosticSink& sink) {
-  return Loader(options, base, sink).run();
+  Loaded out = Loader(options, base, sink).run();
+  for (FileId f = 0; !options.hidden_prefix.empty() && f < out.sources->size(); ++f) {
+    const std::string& path = out.sources->path(f);
+    if (!path.starts_with(options.hidden_prefix)) continue;
+    out.sources->rename(f, options.shown_prefix + path.substr(options.hidden_prefix.size()));
+  }
+  return out;
 }
 
 }  // namespace policyc::frontend

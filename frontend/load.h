@@ -28,6 +28,8 @@ struct LoadOptions {
   std::string allocations_file;  // --allocations
   unsigned jobs = 0;             // 0 = number of cores
   std::string stdin_text;        // content for "-", read by the caller
+  // Files under the first are named by the second in its place: "HEAD:" for a folder of copies.
+  std::string hidden_prefix, shown_prefix;
   // Applied after every file that holds settings: what the user said by flags.
   std::function<void(ir::Settings&)> pin_settings;
 };

@@ -43,7 +43,7 @@ const char* star_reading(const ir::Settings& settings, const std::string& name) 
 std::vector<ItemView> items_of(const ir::PolicySet& set, std::size_t policy,
                                const ir::Settings& settings, const SourceMap& sources) {
   std::vector<ItemView> out;
-  std::vector<std::string> lines = lines_of(ir::print(set, policy, sources));
+  std::vector<std::string> lines = lines_of(ir::print(set, policy, &sources));
   // Being confined to the local cluster by default (1.19) changes nothing where there is one
   // cluster.
   const std::string local = fmt::format("k8s:{}={}", ir::kClusterKey, settings.cluster_name);

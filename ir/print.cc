@@ -53,15 +53,18 @@ std::string http_rule_text(const HttpRule& rule) {
 
 std::string print(const PolicySet& policies, const SourceMap& sources) {
   std::string out;
-  for (std::size_t i = 0; i < policies.policies.size(); ++i) out += print(policies, i, sources);
+  for (std::size_t i = 0; i < policies.policies.size(); ++i) out += print(policies, i, &sources);
   return out;
 }
 
-std::string print(const PolicySet& policies, std::size_t i, const SourceMap& sources) {
+std::string print(const PolicySet& policies, std::size_t i, const SourceMap* sources) {
   std::string out;
   auto to = std::back_inserter(out);
   const Policy& policy = policies.policies[i];
-  fmt::format_to(to, "policy {} at {}", policy.ref.str(), sources.place(policy.range));
+  const auto at = [&](SourceRange range) {
+    return sources == nullptr ? std::string() : " at " + sources->place(range);
+  };
+  fmt::format_to(to, "policy {}{}", policy.ref.str(), at(policy.range));
   if (!policy.accepted) {
     fmt::format_to(to, " refused by {}: {}", layer_name(policy.layer), policy.error);
   }
@@ -79,8 +82,8 @@ std::string print(const PolicySet& policies, std::size_t i, const SourceMap& sou
     isolates(rule.has_ingress, rule.default_deny_ingress, "ingress");
     isolates(rule.has_egress, rule.default_deny_egress, "egress");
     for (const RuleItem& item : rule.items) {
-      fmt::format_to(to, "    {} {} at {}\n", item.deny ? "deny" : "allow", item.origin.path,
-                     sources.place(item.origin.range));
+      fmt::format_to(to, "    {} {}{}\n", item.deny ? "deny" : "allow", item.origin.path,
+                     at(item.origin.range));
       if (item.auth) fmt::format_to(to, "      authentication {}\n", auth_name(*item.auth));
       if (item.any_peer) out += "      peer everybody\n";
       if (!item.any_peer && item.peers.empty()) out += "      peer nobody\n";

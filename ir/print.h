@@ -11,8 +11,8 @@ namespace policyc::ir {
 
 // Every rule with its subject, items, peers, ports and L7 rules, and the line each comes from.
 std::string print(const PolicySet& policies, const SourceMap& sources);
-// One policy of it.
-std::string print(const PolicySet& policies, std::size_t policy, const SourceMap& sources);
+// One policy of it; without `sources` no lines are named, so that equal texts mean equal rules.
+std::string print(const PolicySet& policies, std::size_t policy, const SourceMap* sources);
 
 // One line an identity: number, labels.
 std::string print_identities(const Resolved& resolved);

@@ -647,11 +647,7 @@ Resolved resolve(const World& world, const ResolveOptions& options) {
   }
   for (const char* name : reserved) table.add(entity_identity(name));
 
-  if (options.names) {
-    for (const std::string& name : policy_names(world.policies)) {
-      table.add(name_identity(world, name));
-    }
-  }
+  for (const std::string& name : options.names) table.add(name_identity(world, name));
 
   std::set<IpAddress> pod_addresses;
   for (const Pod& pod : inventory.pods) {

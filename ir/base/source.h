@@ -33,6 +33,7 @@ struct LineColumn {
 class SourceMap {
  public:
   FileId add(std::string path, std::string text);
+  void rename(FileId file, std::string path) { files_[file].path = std::move(path); }
 
   std::size_t size() const { return files_.size(); }
   const std::string& path(FileId file) const { return files_[file].path; }
