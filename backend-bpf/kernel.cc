@@ -1,4 +1,4 @@
-// The one user of libbpf. Maps are never pinned, whatever the object says.
+// Maps are never pinned, whatever the object says.
 #include "backend-bpf/kernel.h"
 
 #include <bpf/bpf.h>
@@ -146,6 +146,11 @@ Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vecto
                              last_lines(g_said, 12))};
   }
   return LoadedObject(std::move(state));
+}
+
+int LoadedObject::map_descriptor(const std::string& name) const {
+  const bpf_map* map = find_map(state_->object, name);
+  return map == nullptr ? -1 : bpf_map__fd(map);
 }
 
 Expected<bool> LoadedObject::write(const MapValue& value) {

@@ -42,6 +42,9 @@ class LoadedObject {
   LoadedObject& operator=(LoadedObject&&) noexcept;
   ~LoadedObject();
 
+  // Valid as long as this handle; -1 where the object has no such map.
+  int map_descriptor(const std::string& name) const;
+
   // Replaces the contents of a map while the program is loaded.
   Expected<bool> write(const MapValue& value);
   // Runs over one frame (Ethernet header first). Only a single run has a meaning beyond its time:

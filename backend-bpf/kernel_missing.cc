@@ -26,6 +26,10 @@ Expected<LoadedObject> LoadedObject::load(std::string_view, const std::vector<Ma
   return Error{kWhy};
 }
 
+int LoadedObject::map_descriptor(const std::string&) const {
+  return -1;
+}
+
 Expected<bool> LoadedObject::write(const MapValue&) {
   return Error{kWhy};
 }

@@ -1,0 +1,43 @@
+// Stands in for kernel_maps.cc in builds without libbpf.
+#include "backend-bpf/kernel.h"
+#include "backend-bpf/kernel_maps.h"
+
+namespace policyc::bpf {
+
+Expected<KernelMap> KernelMap::create(const char*, const MapDefinition&) {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<KernelMap> KernelMap::open(const std::string&) {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<KernelMap> KernelMap::of_descriptor(int) {
+  return Error{*kernel_unavailable()};
+}
+
+KernelMap::KernelMap(KernelMap&& other) noexcept = default;
+KernelMap& KernelMap::operator=(KernelMap&& other) noexcept = default;
+KernelMap::~KernelMap() = default;
+
+Expected<MapDefinition> KernelMap::definition() const {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<bool> KernelMap::put(const std::vector<MapEntry>&) {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<bool> KernelMap::remove(const std::vector<MapEntry>&) {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<std::vector<MapEntry>> KernelMap::dump() const {
+  return Error{*kernel_unavailable()};
+}
+
+Expected<bool> KernelMap::pin(const std::string&) {
+  return Error{*kernel_unavailable()};
+}
+
+}  // namespace policyc::bpf

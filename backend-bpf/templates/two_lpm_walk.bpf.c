@@ -1,0 +1,28 @@
+
+// ---- the tuple walker, for tests: many questions answered by each run
+
+struct tuple {
+  u32 address[4];  // the peer, network byte order; IPv4: the first word
+  u8 family;       // 4 or 6
+  u8 direction;
+  u8 protocol;
+  u8 fragment;
+  u32 port;        // host order
+  struct verdict said;
+  u32 reserved;
+};
+struct {
+  u32 next;
+  u32 reserved[15];
+  struct tuple tuples[WALK_TUPLES];
+} walk SEC(".data.walk");
+
+SEC("tc") int two_lpm_walk(struct __sk_buff *skb) {
+  (void)skb;
+  struct tuple *t = &walk.tuples[walk.next++ & (WALK_TUPLES - 1)];
+  u32 identity = identity_of(t->family, t->address);
+  t->said = judge(t->direction & 1, identity, t->protocol, t->port & 0xffff, t->fragment);
+  return TC_ACT_OK;
+}
+
+char license_text[] SEC("license") = "Apache-2.0";
