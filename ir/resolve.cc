@@ -325,21 +325,29 @@ void TableBuilder::refine(PolicyTable& table, const std::vector<Entry>& entries)
   table.class_of.assign(identities_.size(), 0);
   std::uint32_t classes = 1;
   std::set<const Bits*> seen;
-  for (const Entry& e : entries) {
-    if (!seen.insert(e.bits).second) continue;
+  const auto split = [&](const Bits* bits) {
+    if (!seen.insert(bits).second) return;
     // Split each class into those inside and those outside; the outside keeps its number.
     std::vector<std::uint32_t> inside(classes, UINT32_MAX);
     std::vector<bool> has_outside(classes, false);
     for (IdentityIndex i = 0; i < identities_.size(); ++i) {
-      if (!test(*e.bits, i)) has_outside[table.class_of[i]] = true;
+      if (!test(*bits, i)) has_outside[table.class_of[i]] = true;
     }
     const std::uint32_t before = classes;
     for (IdentityIndex i = 0; i < identities_.size(); ++i) {
       std::uint32_t& c = table.class_of[i];
-      if (c >= before || !test(*e.bits, i) || !has_outside[c]) continue;
+      if (c >= before || !test(*bits, i) || !has_outside[c]) continue;
       if (inside[c] == UINT32_MAX) inside[c] = classes++;
       c = inside[c];
     }
+  };
+  for (const Entry& e : entries) split(e.bits);
+  // The proxy knows nothing of the map's aliases.
+  const bool proxied = std::any_of(entries.begin(), entries.end(), [](const Entry& e) {
+    return e.policy != nullptr && e.policy->redirect;
+  });
+  for (const Entry& e : entries) {
+    if (proxied) split(e.selected);
   }
   table.classes = classes;
 }
