@@ -13,7 +13,7 @@ BUILD=(
   llvm-19-dev libclang-19-dev libzstd-dev zlib1g-dev
 )
 # On top of that, to build and run the tests.
-TEST=(libgtest-dev librapidcheck-dev bpftool iproute2 libcap2-bin)
+TEST=(libgtest-dev librapidcheck-dev cvc5 bpftool iproute2 libcap2-bin)
 
 case "${1-}" in
   build) wanted=("${BUILD[@]}") ;;
