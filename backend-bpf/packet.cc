@@ -85,7 +85,8 @@ Bytes transport(const Packet& p) {
       out.push_back(p.icmp_type);
       out.push_back(p.icmp_code);
       put16(out, 0);
-      put32(out, 0);
+      put16(out, p.icmp_id);
+      put16(out, 0);
       break;
     default:
       break;
@@ -107,6 +108,38 @@ std::size_t checksum_offset(ir::Protocol protocol) {
     default:
       return SIZE_MAX;
   }
+}
+
+constexpr ir::Protocol kFragmentHeader = 44;
+
+bool fragmented(const Packet& p) {
+  return p.first_fragment || p.later_fragment;
+}
+
+// IPv6: what the fixed header says comes next.
+ir::Protocol first_header(const Packet& p) {
+  return !p.extensions.empty() ? p.extensions.front()
+         : fragmented(p)       ? kFragmentHeader
+                               : p.protocol;
+}
+
+Bytes extension_headers(const Packet& p) {
+  Bytes out;
+  for (std::size_t i = 0; i < p.extensions.size(); ++i) {
+    out.push_back(i + 1 < p.extensions.size() ? p.extensions[i + 1]
+                  : fragmented(p)             ? kFragmentHeader
+                                              : p.protocol);
+    out.push_back(0);  // eight bytes
+    put16(out, 0x0104);  // padding of four bytes, where options are looked for
+    put32(out, 0);
+  }
+  if (fragmented(p)) {
+    out.push_back(p.protocol);
+    out.push_back(0);
+    put16(out, p.later_fragment ? 100U << 3U : 1U);  // offset, or "more follow"
+    put32(out, 1);
+  }
+  return out;
 }
 
 }  // namespace
@@ -135,6 +168,7 @@ std::string Packet::str() const {
   std::string out = fmt::format("{} > {} {}{}", side(from, source_port), side(to, destination_port),
                                 ir::protocol_name(protocol), flags);
   if (!payload.empty()) out += fmt::format(" {} bytes", payload.size());
+  if (first_fragment) out += " first fragment";
   if (later_fragment) out += " later fragment";
   return out;
 }
@@ -190,33 +224,38 @@ std::vector<std::uint8_t> build_frame(const Packet& p) {
   Bytes out = {0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1};  // locally administered addresses
   put16(out, v4 ? 0x0800 : 0x86DD);
   const std::size_t ip = out.size();
+  const Bytes between = v4 ? Bytes(4U * p.option_words, 1) : extension_headers(p);  // 1: no-op
+  const std::size_t length = between.size() + body.size();
   if (v4) {
-    out.push_back(0x45);
+    out.push_back(static_cast<std::uint8_t>(0x45U + p.option_words));
     out.push_back(0);
-    put16(out, static_cast<std::uint32_t>(20 + body.size()));
+    put16(out, static_cast<std::uint32_t>(20 + length));
     put16(out, 0);
-    put16(out, p.later_fragment ? 100 : 0x4000);  // offset in eight-byte units, or don't fragment
+    // Offset in eight-byte units, more fragments, or don't fragment.
+    put16(out, p.later_fragment ? 100 : p.first_fragment ? 0x2000 : 0x4000);
     out.push_back(64);
     out.push_back(p.protocol);
     put16(out, 0);
   } else {
     put32(out, 6U << 28U);
-    put16(out, static_cast<std::uint32_t>(body.size() + (p.later_fragment ? 8 : 0)));
-    out.push_back(p.later_fragment ? 44 : p.protocol);
+    put16(out, static_cast<std::uint32_t>(length));
+    out.push_back(first_header(p));
     out.push_back(64);
   }
   for (const ir::IpAddress* a : {&p.from, &p.to}) {
     out.insert(out.end(), a->bytes.begin(), a->bytes.begin() + static_cast<std::ptrdiff_t>(size));
   }
-  if (v4) set16(out, ip + 10, fold(sum(out, ip, ip + 20)));
-  if (!v4 && p.later_fragment) {
-    out.push_back(p.protocol);
-    out.push_back(0);
-    put16(out, 100U << 3U);
-    put32(out, 1);
-  }
+  out.insert(out.end(), between.begin(), between.end());
+  if (v4) set16(out, ip + 10, fold(sum(out, ip, out.size())));
   out.insert(out.end(), body.begin(), body.end());
   return out;
+}
+
+void add_vlan(Bytes& frame, std::uint16_t id) {
+  Bytes tag;
+  put16(tag, 0x8100);
+  put16(tag, id);
+  frame.insert(frame.begin() + 12, tag.begin(), tag.end());
 }
 
 Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& frame) {
@@ -239,6 +278,8 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
     end = std::min(end, at + std::max<std::size_t>(get16(frame, at + 2), header));
     p.protocol = frame[at + 9];
     p.later_fragment = (get16(frame, at + 6) & 0x1FFFU) != 0;
+    p.first_fragment = !p.later_fragment && (get16(frame, at + 6) & 0x2000U) != 0;
+    p.option_words = static_cast<std::uint8_t>(header / 4 - 5);
     std::copy_n(frame.begin() + static_cast<std::ptrdiff_t>(at + 12), 4, p.from.bytes.begin());
     std::copy_n(frame.begin() + static_cast<std::ptrdiff_t>(at + 16), 4, p.to.bytes.begin());
     at += header;
@@ -263,7 +304,13 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
       if (end < at + 8) return Error{"an IPv6 extension header is cut off"};
       if (fragment && (get16(frame, at + 2) & 0xFFF8U) != 0) {
         p.later_fragment = true;
+        p.protocol = frame[at];
         return std::optional(p);
+      }
+      if (fragment) {
+        p.first_fragment = (frame[at + 3] & 1U) != 0;
+      } else {
+        p.extensions.push_back(p.protocol);
       }
       const std::size_t length = fragment           ? 8
                                  : p.protocol == 51 ? (frame[at + 1] + 2U) * 4U
@@ -297,6 +344,7 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
   if (is_icmp(p.protocol)) {
     p.icmp_type = frame[at];
     p.icmp_code = frame[at + 1];
+    p.icmp_id = static_cast<std::uint16_t>(get16(frame, at + 4));
   } else {
     p.source_port = static_cast<std::uint16_t>(get16(frame, at));
     p.destination_port = static_cast<std::uint16_t>(get16(frame, at + 2));
@@ -311,6 +359,43 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
   p.payload.assign(frame.begin() + static_cast<std::ptrdiff_t>(at + header),
                    frame.begin() + static_cast<std::ptrdiff_t>(end));
   return std::optional(p);
+}
+
+std::optional<Packet> quoted_packet(const Packet& packet) {
+  const Bytes& ip = packet.payload;
+  const bool v4 = packet.protocol == ir::kProtoIcmp;
+  // Destination unreachable, time exceeded, parameter problem; ICMPv6 has its errors below 128.
+  const bool error =
+      v4 ? packet.icmp_type == 3 || packet.icmp_type == 11 || packet.icmp_type == 12
+         : packet.protocol == ir::kProtoIcmp6 && packet.icmp_type >= 1 && packet.icmp_type <= 4;
+  if (!error || ip.size() < (v4 ? 28U : 48U)) return std::nullopt;
+  Packet out;
+  std::size_t at = 40;
+  const auto address = [&](ir::IpAddress& to, std::size_t from, std::size_t size) {
+    to.family = v4 ? ir::Family::V4 : ir::Family::V6;
+    std::copy_n(ip.begin() + static_cast<std::ptrdiff_t>(from), size, to.bytes.begin());
+  };
+  if (v4) {
+    at = (ip[0] & 15U) * 4U;
+    if (ip[0] >> 4U != 4 || at < 20 || ip.size() < at + 8) return std::nullopt;
+    if ((get16(ip, 6) & 0x1FFFU) != 0) return std::nullopt;
+    out.protocol = ip[9];
+    address(out.from, 12, 4);
+    address(out.to, 16, 4);
+  } else {
+    if (ip[0] >> 4U != 6) return std::nullopt;
+    out.protocol = ip[6];
+    address(out.from, 8, 16);
+    address(out.to, 24, 16);
+  }
+  if (is_icmp(out.protocol)) {
+    out.icmp_type = ip[at];
+    out.icmp_id = static_cast<std::uint16_t>(get16(ip, at + 4));
+  } else {
+    out.source_port = static_cast<std::uint16_t>(get16(ip, at));
+    out.destination_port = static_cast<std::uint16_t>(get16(ip, at + 2));
+  }
+  return out;
 }
 
 }  // namespace policyc::bpf

@@ -23,8 +23,14 @@ struct Packet {
   std::uint8_t tcp_flags = 0;
   std::uint32_t sequence = 0, acknowledgement = 0;
   std::uint8_t icmp_type = 0, icmp_code = 0;  // ICMP, ICMPv6
-  bool vlan = false;                          // behind an 802.1Q or 802.1ad tag; never built
+  std::uint16_t icmp_id = 0;                  // echo request and reply
+  bool vlan = false;                          // behind an 802.1Q or 802.1ad tag; see add_vlan()
   bool later_fragment = false;                // no transport header in it
+  bool first_fragment = false;                // more follow
+  std::uint8_t option_words = 0;              // IPv4: 32-bit words of options, at most 10
+  // IPv6 in the order of the frame: 0 hop-by-hop, 43 routing, 51 authentication, 60 destination
+  // options. Eight bytes each when built. The header of a fragment is not among them.
+  std::vector<ir::Protocol> extensions;
   bool too_many_headers = false;  // IPv6: more than six extension headers, the rest is not read
   std::vector<std::uint8_t> payload;
 
@@ -39,7 +45,14 @@ std::optional<std::uint8_t> parse_tcp_flags(const std::string& text);
 // Ethernet, IP and transport headers with valid checksums (SCTP: none). Payload as given.
 std::vector<std::uint8_t> build_frame(const Packet& packet);
 
+// Puts an 802.1Q tag in front of the frame's EtherType; `id` from 0 to 4095.
+void add_vlan(std::vector<std::uint8_t>& frame, std::uint16_t id);
+
 // nullopt for frames that carry no IP (ARP and the like). An error where headers are cut off.
 Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& frame);
+
+// ICMP errors quote the start of the packet they are about: its addresses, protocol and ports (or
+// echo id). nullopt where `packet` is no such error, or quotes a later fragment.
+std::optional<Packet> quoted_packet(const Packet& packet);
 
 }  // namespace policyc::bpf
