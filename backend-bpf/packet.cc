@@ -129,7 +129,7 @@ Bytes extension_headers(const Packet& p) {
     out.push_back(i + 1 < p.extensions.size() ? p.extensions[i + 1]
                   : fragmented(p)             ? kFragmentHeader
                                               : p.protocol);
-    out.push_back(0);  // eight bytes
+    out.push_back(0);    // eight bytes
     put16(out, 0x0104);  // padding of four bytes, where options are looked for
     put32(out, 0);
   }

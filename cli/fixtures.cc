@@ -16,6 +16,8 @@ namespace {
 
 using frontend::YamlNode;
 
+constexpr std::size_t kMostFrame = 3712;  // what the kernel takes in one test run
+
 // Reads one file; the first mistake ends it.
 class Reader {
  public:
@@ -39,7 +41,13 @@ class Reader {
   }
 
   bpf::Fixture fixture(const YamlNode& node);
+  std::vector<std::uint8_t> frame(const YamlNode& node);
+  std::vector<std::uint8_t> raw_frame(const YamlNode& hex);
   bpf::Packet packet(const YamlNode& node);
+  const bpf::Packet* earlier(const YamlNode& number);
+  void answer(const YamlNode& number, bpf::Packet& out);
+  void about(const YamlNode& node, const YamlNode& number, bpf::Packet& out);
+  void headers(const YamlNode& node, bpf::Packet& out);
   void addresses(const YamlNode& node, bpf::Packet& out);
   std::optional<ir::IpAddress> address(const YamlNode& node, ir::Family family);
   std::uint32_t number(const YamlNode& parent, const char* key, std::uint32_t otherwise,
@@ -52,7 +60,9 @@ class Reader {
   const std::string& ns_;
   std::string error_;
   using Connection = std::tuple<ir::IpAddress, std::uint16_t, ir::IpAddress, std::uint16_t>;
-  std::map<Connection, std::uint32_t> next_sequence_;  // of the fixture at hand
+  // Of the fixture at hand: the bytes sent so far, and its packets; frames in hex have none.
+  std::map<Connection, std::uint32_t> next_sequence_;
+  std::vector<std::optional<bpf::Packet>> sent_;
 };
 
 void Reader::known_keys(const YamlNode& node, std::initializer_list<std::string_view> keys) {
@@ -153,11 +163,137 @@ std::vector<std::uint8_t> dns_query(std::string_view name) {
   return out;
 }
 
+// Digits in pairs; blanks and colons between them are for the reader.
+std::vector<std::uint8_t> Reader::raw_frame(const YamlNode& hex) {
+  std::vector<std::uint8_t> out;
+  std::string digits;
+  for (const char c : hex.text) {
+    if (c != ' ' && c != ':' && c != '\n' && c != '\t' && c != '\r') digits += c;
+  }
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
+    std::uint8_t byte = 0;
+    const char* end = digits.data() + i + 2;
+    const auto [rest, error] = std::from_chars(digits.data() + i, end, byte, 16);
+    if (error != std::errc() || rest != end) {
+      fail(hex, fmt::format("`{}` is no byte in hexadecimal", digits.substr(i, 2)));
+      return out;
+    }
+    out.push_back(byte);
+  }
+  if (digits.size() % 2 != 0) fail(hex, "a digit without its second half");
+  if (out.size() < 14 || out.size() > kMostFrame) {
+    fail(hex, fmt::format("{} bytes: a frame has an Ethernet header of 14 bytes and at most {} in "
+                          "all",
+                          out.size(), kMostFrame));
+  }
+  return out;
+}
+
+// A packet of this fixture by its number, which counts from 1.
+const bpf::Packet* Reader::earlier(const YamlNode& number) {
+  std::size_t n = 0;
+  const char* end = number.text.data() + number.text.size();
+  const auto [rest, error] = std::from_chars(number.text.data(), end, n);
+  if (error != std::errc() || rest != end || n == 0 || n > sent_.size()) {
+    fail(number, fmt::format("`{}` is no number of an earlier packet of this fixture (1 to {})",
+                             number.text, sent_.size()));
+    return nullptr;
+  }
+  if (!sent_[n - 1]) fail(number, fmt::format("packet {} is given in hex", n));
+  return sent_[n - 1] ? &*sent_[n - 1] : nullptr;
+}
+
+// `reply: N`: ends and ports of packet N exchanged.
+void Reader::answer(const YamlNode& number, bpf::Packet& out) {
+  const bpf::Packet* to = earlier(number);
+  if (to == nullptr) return;
+  out.from = to->to;
+  out.to = to->from;
+  out.protocol = to->protocol;
+  out.source_port = to->destination_port;
+  out.destination_port = to->source_port;
+  out.icmp_type = to->protocol == ir::kProtoIcmp ? 0 : 129;  // echo reply
+  out.icmp_id = to->icmp_id;
+  const bool opens = (to->tcp_flags & bpf::kSyn) != 0;
+  out.acknowledgement =
+      to->sequence + (opens ? 1U : 0U) + static_cast<std::uint32_t>(to->payload.size());
+  out.tcp_flags = opens ? bpf::kSyn | bpf::kAck : bpf::kAck;
+  const bool echo = to->protocol == ir::kProtoIcmp    ? to->icmp_type == 8
+                    : to->protocol == ir::kProtoIcmp6 ? to->icmp_type == 128
+                                                      : true;
+  if (!echo) fail(number, "an ICMP packet that is no echo request has no reply");
+}
+
+// `about: N`: an ICMP error quotes packet N, and goes to its sender unless `to` says otherwise.
+void Reader::about(const YamlNode& node, const YamlNode& number, bpf::Packet& out) {
+  const bpf::Packet* quoted = earlier(number);
+  if (quoted == nullptr) return;
+  const YamlNode* from = node.get("from");
+  if (from == nullptr) return fail(node, "a packet needs `from`");
+  if (const auto ip = address(*from, quoted->from.family)) out.from = *ip;
+  out.to = quoted->from;
+  if (const YamlNode* to = node.get("to")) {
+    if (const auto ip = address(*to, quoted->from.family)) out.to = *ip;
+  }
+  const auto frame = bpf::build_frame(*quoted);
+  const std::size_t size = (quoted->from.family == ir::Family::V4 ? 20U : 40U) + 8U;
+  constexpr std::ptrdiff_t kEthernet = 14;
+  out.payload.assign(frame.begin() + kEthernet,
+                     frame.begin() + kEthernet +
+                         static_cast<std::ptrdiff_t>(std::min(size, frame.size() - kEthernet)));
+}
+
+// What stands between the IP header and the transport header.
+void Reader::headers(const YamlNode& node, bpf::Packet& out) {
+  if (const YamlNode* f = node.get("fragment")) {
+    out.later_fragment = f->text == "later";
+    out.first_fragment = f->text == "first";
+    if (!out.later_fragment && !out.first_fragment)
+      fail(*f, fmt::format("`fragment: {}`: `first` or `later`", f->text));
+  }
+  const bool v4 = out.from.family == ir::Family::V4;
+  if (const YamlNode* o = node.get("options")) {
+    const std::uint32_t bytes = number(node, "options", 0, 40);
+    if (bytes % 4 != 0 || !v4) fail(*o, "IPv4 options: a multiple of 4 bytes, at most 40");
+    out.option_words = static_cast<std::uint8_t>(bytes / 4);
+  }
+  const YamlNode* extensions = node.get("extensions");
+  if (extensions == nullptr) return;
+  if (!extensions->is_sequence() || v4) {
+    fail(*extensions, "`extensions` is a list of IPv6 extension headers");
+  }
+  static const std::map<std::string_view, ir::Protocol> kKnown = {
+      {"hop-by-hop", 0}, {"routing", 43}, {"authentication", 51}, {"destination", 60}};
+  for (const frontend::YamlRef& item : extensions->items) {
+    const auto it = kKnown.find(item.node->text);
+    if (it == kKnown.end()) {
+      return fail(*item.node,
+                  fmt::format("`{}` is none of hop-by-hop, routing, authentication, destination",
+                              item.node->text));
+    }
+    out.extensions.push_back(it->second);
+  }
+}
+
 bpf::Packet Reader::packet(const YamlNode& node) {
   bpf::Packet out;
-  known_keys(node, {"from", "to", "family", "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "dns",
-                    "payload", "fragment"});
-  addresses(node, out);
+  known_keys(node, {"from", "to", "family", "tcp", "udp", "sctp", "icmp", "icmpv6", "protocol",
+                    "http", "dns", "payload", "fragment", "options", "extensions", "vlan", "reply",
+                    "about", "repeat"});
+  const YamlNode* reply = node.get("reply");
+  const YamlNode* quoting = node.get("about");
+  if (reply != nullptr) {
+    for (const char* key : {"from", "to", "family", "about"}) {
+      if (const YamlNode* n = node.get(key))
+        fail(*n, fmt::format("`{}` and `reply` do not go together", key));
+    }
+    answer(*reply, out);
+  } else if (quoting != nullptr) {
+    about(node, *quoting, out);
+  } else {
+    addresses(node, out);
+  }
+  headers(node, out);
   if (const YamlNode* p = node.get("payload")) out.payload.assign(p->text.begin(), p->text.end());
   if (const YamlNode* h = node.get("http")) out.payload.assign(h->text.begin(), h->text.end());
   if (const YamlNode* d = node.get("dns")) {
@@ -170,45 +306,54 @@ bpf::Packet Reader::packet(const YamlNode& node) {
     if (!fits) fail(*d, "no DNS name: at most 253 characters, labels of 1 to 63");
     out.payload = dns_query(d->text);
   }
-  if (const YamlNode* f = node.get("fragment")) {
-    out.later_fragment = f->text == "later";
-    if (!out.later_fragment)
-      fail(*f, fmt::format("`fragment: {}`: only `later` is known", f->text));
-  }
   const auto count = [&](std::initializer_list<const char*> keys) {
     int n = 0;
     for (const char* key : keys) n += node.get(key) != nullptr ? 1 : 0;
     return n;
   };
-  if (count({"tcp", "udp", "sctp", "icmp", "icmpv6"}) > 1) fail(node, "more than one protocol");
-  if (count({"http", "dns", "payload"}) > 1) fail(node, "more than one of http, dns, payload");
-  constexpr std::size_t kMostPayload = 3000;  // what the kernel takes in one test frame
+  if (count({"tcp", "udp", "sctp", "icmp", "icmpv6", "protocol"}) > 1)
+    fail(node, "more than one protocol");
+  if (count({"http", "dns", "payload", "about"}) > 1)
+    fail(node, "more than one of http, dns, payload, about");
+  constexpr std::size_t kMostPayload = 3000;
   if (out.payload.size() > kMostPayload) {
     fail(node, fmt::format("{} bytes of payload do not fit one frame (at most {})",
                            out.payload.size(), kMostPayload));
   }
   const auto ports = [&](const YamlNode& l4, ir::Protocol protocol) {
+    if (reply != nullptr && out.protocol != protocol) {
+      fail(l4, "the packet that this replies to is of another protocol");
+    }
     out.protocol = protocol;
-    out.source_port = static_cast<std::uint16_t>(number(l4, "sport", 40000, 65535));
-    out.destination_port = static_cast<std::uint16_t>(number(l4, "dport", 0, 65535));
-    if (l4.get("dport") == nullptr) fail(l4, "`dport` is missing");
+    const std::uint32_t sport = reply != nullptr ? out.source_port : 40000;
+    out.source_port = static_cast<std::uint16_t>(number(l4, "sport", sport, 65535));
+    out.destination_port =
+        static_cast<std::uint16_t>(number(l4, "dport", out.destination_port, 65535));
+    if (l4.get("dport") == nullptr && reply == nullptr) fail(l4, "`dport` is missing");
   };
   const auto icmp = [&](const YamlNode& l4, ir::Protocol protocol, std::uint32_t echo) {
+    if (reply != nullptr && out.protocol != protocol) {
+      fail(l4, "the packet that this replies to is of another protocol");
+    }
     out.protocol = protocol;
-    out.icmp_type = static_cast<std::uint8_t>(number(l4, "type", echo, 255));
+    out.icmp_type =
+        static_cast<std::uint8_t>(number(l4, "type", reply != nullptr ? out.icmp_type : echo, 255));
     out.icmp_code = static_cast<std::uint8_t>(number(l4, "code", 0, 255));
+    out.icmp_id = static_cast<std::uint16_t>(number(l4, "id", out.icmp_id, 65535));
   };
   if (const YamlNode* tcp = node.get("tcp")) {
     known_keys(*tcp, {"sport", "dport", "flags", "seq", "ack"});
     ports(*tcp, ir::kProtoTcp);
-    const std::string flags(tcp->get("flags") != nullptr ? tcp->get_text("flags")
-                            : out.payload.empty()        ? "S"
-                                                         : "PA");
-    const auto bits = bpf::parse_tcp_flags(flags);
-    if (!bits) fail(*tcp, fmt::format("flags `{}`: letters of S, A, P, F, R, U", flags));
-    out.tcp_flags = bits.value_or(0);
+    if (tcp->get("flags") != nullptr || reply == nullptr) {
+      const std::string flags(tcp->get("flags") != nullptr ? tcp->get_text("flags")
+                              : out.payload.empty()        ? "S"
+                                                           : "PA");
+      const auto bits = bpf::parse_tcp_flags(flags);
+      if (!bits) fail(*tcp, fmt::format("flags `{}`: letters of S, A, P, F, R, U", flags));
+      out.tcp_flags = bits.value_or(0);
+    }
     out.sequence = number(*tcp, "seq", 0, UINT32_MAX);
-    out.acknowledgement = number(*tcp, "ack", 0, UINT32_MAX);
+    out.acknowledgement = number(*tcp, "ack", out.acknowledgement, UINT32_MAX);
     number_bytes(out, tcp->get("seq") != nullptr);
   } else if (const YamlNode* udp = node.get("udp")) {
     known_keys(*udp, {"sport", "dport"});
@@ -217,13 +362,36 @@ bpf::Packet Reader::packet(const YamlNode& node) {
     known_keys(*sctp, {"sport", "dport"});
     ports(*sctp, ir::kProtoSctp);
   } else if (const YamlNode* i4 = node.get("icmp")) {
-    known_keys(*i4, {"type", "code"});
+    known_keys(*i4, {"type", "code", "id"});
     icmp(*i4, ir::kProtoIcmp, 8);
   } else if (const YamlNode* i6 = node.get("icmpv6")) {
-    known_keys(*i6, {"type", "code"});
+    known_keys(*i6, {"type", "code", "id"});
     icmp(*i6, ir::kProtoIcmp6, 128);
-  } else {
-    fail(node, "a packet needs one of tcp, udp, sctp, icmp, icmpv6");
+  } else if (node.get("protocol") != nullptr) {
+    out.protocol = static_cast<ir::Protocol>(number(node, "protocol", 0, 255));
+  } else if (reply == nullptr) {
+    fail(node, "a packet needs one of tcp, udp, sctp, icmp, icmpv6, protocol");
+  } else if (out.protocol == ir::kProtoTcp) {
+    number_bytes(out, false);
+  }
+  const bool error = out.protocol == ir::kProtoIcmp || out.protocol == ir::kProtoIcmp6;
+  if (quoting != nullptr && !error) fail(*quoting, "only `icmp` and `icmpv6` quote a packet");
+  return out;
+}
+
+std::vector<std::uint8_t> Reader::frame(const YamlNode& node) {
+  if (const YamlNode* hex = node.get("hex")) {
+    known_keys(node, {"hex", "repeat"});
+    sent_.emplace_back();
+    return raw_frame(*hex);
+  }
+  const bpf::Packet p = packet(node);
+  if (!error_.empty()) return {};
+  sent_.emplace_back(p);
+  std::vector<std::uint8_t> out = bpf::build_frame(p);
+  if (const YamlNode* tag = node.get("vlan")) {
+    if (tag->is_sequence()) fail(*tag, "one VLAN number from 0 to 4095");
+    bpf::add_vlan(out, static_cast<std::uint16_t>(number(node, "vlan", 0, 4095)));
   }
   return out;
 }
@@ -231,6 +399,7 @@ bpf::Packet Reader::packet(const YamlNode& node) {
 bpf::Fixture Reader::fixture(const YamlNode& node) {
   bpf::Fixture out;
   next_sequence_.clear();
+  sent_.clear();
   if (!node.is_mapping()) {
     fail(node, "a fixture is a mapping with name, packets and expect");
     return out;
@@ -243,9 +412,19 @@ bpf::Fixture Reader::fixture(const YamlNode& node) {
     return out;
   }
   if (packets->items.empty()) fail(*packets, "a fixture without packets tests nothing");
+  std::vector<std::size_t> copies;  // of each packet as written
   for (const frontend::YamlRef& p : packets->items) {
-    out.packets.push_back({bpf::build_frame(packet(*p.node)), std::nullopt});
+    if (!p.node->is_mapping())
+      fail(*p.node, "a packet is a mapping, like {from: a, to: b, tcp: …}");
+    const std::vector<std::uint8_t> bytes = frame(*p.node);
+    constexpr std::uint32_t kMostCopies = 1'000'000;
+    copies.push_back(number(*p.node, "repeat", 1, kMostCopies));
+    if (copies.back() == 0) fail(*p.node, "`repeat: 0` sends nothing");
+    if (out.packets.size() + copies.back() > kMostCopies) {
+      fail(*p.node, fmt::format("more than {} packets in one fixture", kMostCopies));
+    }
     if (!error_.empty()) return out;
+    out.packets.insert(out.packets.end(), copies.back(), {bytes, std::nullopt});
   }
   const YamlNode* expect = node.get("expect");
   if (expect == nullptr) return out;
@@ -262,13 +441,15 @@ bpf::Fixture Reader::fixture(const YamlNode& node) {
     for (bpf::ReplayPacket& p : out.packets) p.expect = all;
     return out;
   }
-  if (expect->items.size() != out.packets.size()) {
+  if (expect->items.size() != copies.size()) {
     fail(*expect,
-         fmt::format("{} expectations for {} packets", expect->items.size(), out.packets.size()));
+         fmt::format("{} expectations for {} packets", expect->items.size(), copies.size()));
     return out;
   }
-  for (std::size_t i = 0; i < out.packets.size(); ++i) {
-    out.packets[i].expect = fate(*expect->items[i].node);
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    const auto wanted = fate(*expect->items[i].node);
+    for (std::size_t n = 0; n < copies[i]; ++n) out.packets[at++].expect = wanted;
   }
   return out;
 }
