@@ -26,9 +26,10 @@ std::vector<std::uint8_t> with_ethernet(const std::uint8_t* ip, std::size_t size
 
 }  // namespace
 
-Expected<std::vector<std::vector<std::uint8_t>>> read_capture(const std::string& path) {
+Expected<std::vector<CapturedFrame>> read_capture(const std::string& path) {
   char error[PCAP_ERRBUF_SIZE] = {};
-  const std::unique_ptr<pcap_t, Close> pcap(pcap_open_offline(path.c_str(), error));
+  const std::unique_ptr<pcap_t, Close> pcap(
+      pcap_open_offline_with_tstamp_precision(path.c_str(), PCAP_TSTAMP_PRECISION_NANO, error));
   if (!pcap) return Error{fmt::format("{}: {}", path, error)};
   const int link = pcap_datalink(pcap.get());
   std::size_t skip = 0;
@@ -52,7 +53,7 @@ Expected<std::vector<std::vector<std::uint8_t>>> read_capture(const std::string&
                       "raw IP",
                       path, link)};
   }
-  std::vector<std::vector<std::uint8_t>> out;
+  std::vector<CapturedFrame> out;
   pcap_pkthdr* header = nullptr;
   const std::uint8_t* data = nullptr;
   int status = 0;
@@ -61,10 +62,12 @@ Expected<std::vector<std::vector<std::uint8_t>>> read_capture(const std::string&
       return Error{fmt::format("{}: packet {} was cut to {} of {} bytes; capture with `-s 0`", path,
                                out.size() + 1, header->caplen, header->len)};
     }
+    const std::uint64_t time = static_cast<std::uint64_t>(header->ts.tv_sec) * 1'000'000'000U +
+                               static_cast<std::uint64_t>(header->ts.tv_usec);
     if (link == DLT_EN10MB) {
-      out.emplace_back(data, data + header->caplen);
+      out.push_back({{data, data + header->caplen}, time});
     } else if (header->caplen >= skip) {
-      out.push_back(with_ethernet(data + skip, header->caplen - skip));
+      out.push_back({with_ethernet(data + skip, header->caplen - skip), time});
     }
   }
   if (status == PCAP_ERROR) return Error{fmt::format("{}: {}", path, pcap_geterr(pcap.get()))};

@@ -120,6 +120,7 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
     if (record >= (*e)->image.records.size()) return Error{"the program names no verdict"};
     out.record = static_cast<int>(record);
     out.said = decode_record((*e)->image, record);
+    if (run->cb[kCbIdentity] != 0) out.identity = run->cb[kCbIdentity] - 1;
   }
   if (repeat > 1) {
     const auto timed = (*e)->object.run(program, frame, repeat);

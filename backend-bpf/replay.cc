@@ -51,11 +51,33 @@ std::string drop_reason_name(std::uint32_t reason) {
 
 namespace {
 
-// Both ends of a connection, in the order of the packet.
+// Both ends of a connection, in the order of the packet. Echo requests and their replies carry
+// their id instead of ports.
 using Tuple = std::tuple<ir::IpAddress, std::uint16_t, ir::IpAddress, std::uint16_t, ir::Protocol>;
 
+bool is_icmp(const Packet& p) {
+  return p.protocol == ir::kProtoIcmp || p.protocol == ir::kProtoIcmp6;
+}
+
 Tuple tuple_of(const Packet& p) {
+  if (is_icmp(p)) return {p.from, p.icmp_id, p.to, p.icmp_id, p.protocol};
   return {p.from, p.source_port, p.to, p.destination_port, p.protocol};
+}
+
+bool is_echo_request(const Packet& p) {
+  return p.protocol == ir::kProtoIcmp ? p.icmp_type == 8
+                                      : p.protocol == ir::kProtoIcmp6 && p.icmp_type == 128;
+}
+
+bool is_echo_reply(const Packet& p) {
+  return p.protocol == ir::kProtoIcmp ? p.icmp_type == 0
+                                      : p.protocol == ir::kProtoIcmp6 && p.icmp_type == 129;
+}
+
+bool has_ports(const Packet& p) {
+  return !p.later_fragment && !p.too_many_headers &&
+         (p.protocol == ir::kProtoTcp || p.protocol == ir::kProtoUdp ||
+          p.protocol == ir::kProtoSctp);
 }
 
 Tuple reverse(const Tuple& t) {
@@ -96,6 +118,15 @@ class Replayer {
     }
   }
 
+  // The evaluator's answer to one question, kept: captures ask the same ones again and again.
+  struct Judged {
+    ir::Flow flow;
+    ir::FlowVerdict verdict;
+    // Of each direction of the verdict: the rules that decide it, the isolating ones where nothing
+    // allows.
+    std::vector<ir::Origin> egress_rules, ingress_rules;
+  };
+
   Expected<PacketResult> run(const ReplayPacket& input);
   void forget_connections() {
     connections_.clear();
@@ -109,8 +140,12 @@ class Replayer {
   }
   Expected<bool> run_program(const ir::IpAddress& subject, ir::Direction direction,
                              const std::vector<std::uint8_t>& frame, PacketResult& out);
-  void compare(const ProgramRun& run, const std::optional<ir::DirectionVerdict>& verdict,
-               PacketResult& out) const;
+  const Judged& judge(const ir::Party& from, const ir::Party& to, ir::Protocol protocol,
+                      std::uint16_t port);
+  std::string why_passed(const Packet& packet) const;
+  void compare(std::size_t number, const std::optional<ir::DirectionVerdict>& verdict,
+               const Packet& packet, PacketResult& out);
+  void explain(Mismatch& mismatch, const Packet& packet, const ProgramRun& run);
   void proxy(const Packet& packet, const std::string& parser, PacketResult& out);
   void judge_request(const ir::L7Request& request, const std::string& text, PacketResult& out);
 
@@ -121,6 +156,7 @@ class Replayer {
   std::map<ir::IpAddress, Place> places_;
   std::map<ir::IpAddress, ir::Party> parties_;
   std::set<Tuple> connections_;  // forwarded or redirected: their replies pass
+  std::map<std::string, Judged> judged_;
   std::map<Tuple, HttpStream> streams_;
 };
 
@@ -140,21 +176,85 @@ Expected<bool> Replayer::run_program(const ir::IpAddress& subject, ir::Direction
   auto result =
       runner_.run(it->second.view, it->second.endpoint, direction, frame, options_.repeat);
   if (!result) return Error{result.error()};
-  out.programs.push_back({it->second.name, direction, *result});
+  out.programs.push_back(
+      {it->second.name, it->second.view, it->second.endpoint, direction, *result, {}});
   return true;
 }
 
-void Replayer::compare(const ProgramRun& run, const std::optional<ir::DirectionVerdict>& verdict,
-                       PacketResult& out) const {
+const Replayer::Judged& Replayer::judge(const ir::Party& from, const ir::Party& to,
+                                        ir::Protocol protocol, std::uint16_t port) {
+  const auto name = [](const ir::Party& p) {
+    if (const auto* pod = std::get_if<ir::PodParty>(&p)) return fmt::format("p{}", pod->pod);
+    if (const auto* node = std::get_if<ir::NodeParty>(&p)) return fmt::format("n{}", node->node);
+    return std::get<ir::AddressParty>(p).ip.str();
+  };
+  const auto [it, fresh] =
+      judged_.try_emplace(fmt::format("{} {} {} {}", name(from), name(to), protocol, port));
+  Judged& out = it->second;
+  if (!fresh) return out;
+  out.flow.from = from;
+  out.flow.to = to;
+  out.flow.protocol = protocol;
+  out.flow.port = port;
+  out.verdict = ir::evaluate(world_, out.flow);
+  const auto rules = [&](const std::optional<ir::DirectionVerdict>& half, ir::Direction direction) {
+    if (!half) return std::vector<ir::Origin>{};
+    if (!half->rules.empty() || half->verdict != ir::VerdictKind::Deny) return half->rules;
+    return ir::isolating_rules(world_, out.flow, direction);
+  };
+  out.egress_rules = rules(out.verdict.egress, ir::Direction::Egress);
+  out.ingress_rules = rules(out.verdict.ingress, ir::Direction::Ingress);
+  return out;
+}
+
+// What the program went by: the identity that it took the peer for, and what it read of it.
+void Replayer::explain(Mismatch& mismatch, const Packet& packet, const ProgramRun& run) {
+  if (!run.result.identity || *run.result.identity >= resolved_.identities.size()) {
+    mismatch.took = "the program did not look the peer up";
+    return;
+  }
+  const bool ingress = run.direction == ir::Direction::Ingress;
+  const ir::IdentityIndex took = *run.result.identity;
+  const ir::NodeView& view = resolved_.views[run.view];
+  const ir::IdentityIndex right = view.identity_of(ingress ? packet.from : packet.to);
+  const auto text = [&](ir::IdentityIndex i) {
+    return fmt::format("{} ({})", resolved_.identities[i].number,
+                       resolved_.identities[i].labels.str());
+  };
+  mismatch.took = "the program took the peer for identity " + text(took);
+  if (took != right) mismatch.took += ", which is " + text(right);
+  if (const auto& said = run.result.said) {
+    mismatch.took += fmt::format("; its table says {} ({})", ir::verdict_name(said->verdict),
+                                 ir::reason_name(said->reason));
+  }
+  for (const auto& [prefix, identity] : view.ipcache) {
+    if (identity != took || prefix.address.family != packet.from.family) continue;
+    // Somebody of that identity, in the peer's place.
+    const ir::Party peer = party(prefix.address);
+    const Judged& judged =
+        ingress ? judge(peer, party(packet.to), packet.protocol, packet.policy_port())
+                : judge(party(packet.from), peer, packet.protocol, packet.policy_port());
+    mismatch.took_rules = ingress ? judged.ingress_rules : judged.egress_rules;
+    return;
+  }
+}
+
+void Replayer::compare(std::size_t number, const std::optional<ir::DirectionVerdict>& verdict,
+                       const Packet& packet, PacketResult& out) {
+  const ProgramRun& run = out.programs[number];
   const auto say = [&](const std::string& want) {
-    if (!out.mismatch.empty()) return;
-    out.mismatch = fmt::format(
+    Mismatch mismatch;
+    mismatch.run = number;
+    mismatch.what = fmt::format(
         "the {} program of {} says {}{}, the policies say {}", ir::direction_name(run.direction),
         run.endpoint,
         run.result.outcome == Outcome::Drop       ? "drop"
         : run.result.outcome == Outcome::Redirect ? "redirect"
                                                   : "pass",
         run.result.drop_reason == 0 ? "" : fmt::format(" ({})", run.result.drop_reason), want);
+    explain(mismatch, packet, run);
+    if (out.mismatch.empty()) out.mismatch = mismatch.what;
+    out.mismatches.push_back(std::move(mismatch));
   };
   if (!verdict) return say("nothing: this is no endpoint");
   const auto record_agrees = [&] {
@@ -245,6 +345,22 @@ void Replayer::proxy(const Packet& packet, const std::string& parser, PacketResu
   }
 }
 
+// Packets that belong to a connection that was let through pass without asking the policy: replies,
+// and errors about it. Empty for all others.
+std::string Replayer::why_passed(const Packet& packet) const {
+  const bool may_reply = has_ports(packet) || is_echo_reply(packet);
+  if (may_reply && connections_.count(reverse(tuple_of(packet))) != 0) {
+    return "reply of a connection that was let through";
+  }
+  if (const auto quoted = quoted_packet(packet)) {
+    const Tuple tuple = tuple_of(*quoted);
+    if (connections_.count(tuple) != 0 || connections_.count(reverse(tuple)) != 0) {
+      return "error about a connection that was let through";
+    }
+  }
+  return "";
+}
+
 Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   PacketResult out;
   const auto parsed = parse_frame(input.frame);
@@ -260,10 +376,9 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   }
   const Packet& packet = **parsed;
   out.summary = packet.str();
-  const bool has_ports = packet.protocol == ir::kProtoTcp || packet.protocol == ir::kProtoUdp ||
-                         packet.protocol == ir::kProtoSctp;
-  if (has_ports && connections_.count(reverse(tuple_of(packet))) != 0) {
-    out.reason = "reply of a connection that was let through";
+  out.reason = why_passed(packet);
+  if (!out.reason.empty()) {
+    out.reply = true;
     return out;
   }
   const auto egress = run_program(packet.from, ir::Direction::Egress, input.frame, out);
@@ -298,26 +413,22 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
       packet.protocol == ir::kProtoIcmp && packet.icmp_type == 3 && packet.icmp_code == 4;
   if (packet.vlan || packet.later_fragment || packet.too_many_headers || fragmentation_needed)
     return out;
-  ir::Flow flow;
-  flow.from = party(packet.from);
-  flow.to = party(packet.to);
-  flow.protocol = packet.protocol;
-  flow.port = packet.policy_port();
-  out.flow = flow;
-  const ir::FlowVerdict verdict = ir::evaluate(world_, flow);
+  const Judged& judged =
+      judge(party(packet.from), party(packet.to), packet.protocol, packet.policy_port());
+  out.flow = judged.flow;
   std::string parser;  // of the first proxy on the way
-  for (const ProgramRun& run : out.programs) {
-    const auto& half = run.direction == ir::Direction::Egress ? verdict.egress : verdict.ingress;
-    compare(run, half, out);
+  for (std::size_t i = 0; i < out.programs.size(); ++i) {
+    ProgramRun& run = out.programs[i];
+    const bool egress_half = run.direction == ir::Direction::Egress;
+    const auto& half = egress_half ? judged.verdict.egress : judged.verdict.ingress;
+    run.rules = egress_half ? judged.egress_rules : judged.ingress_rules;
+    compare(i, half, packet, out);
     if (half && parser.empty()) parser = half->parser;
     const bool decides = out.fate != Fate::Drop || run.result.outcome == Outcome::Drop;
-    if (half && decides && !half->rules.empty()) out.rules = half->rules;
-    if (out.fate == Fate::Drop && decides && half && half->rules.empty()) {
-      out.rules = ir::isolating_rules(world_, flow, run.direction);
-    }
+    if (decides && !run.rules.empty()) out.rules = run.rules;
   }
   if (out.fate == Fate::Drop) return out;
-  if (has_ports) connections_.insert(tuple_of(packet));
+  if (has_ports(packet) || is_echo_request(packet)) connections_.insert(tuple_of(packet));
   if (out.fate == Fate::Redirect) proxy(packet, parser, out);
   return out;
 }
@@ -344,6 +455,7 @@ Expected<std::vector<PacketResult>> replay(const ir::World& world, const ir::Res
             fmt::format("expected {}, got {}", fate_name(*expect), fate_name(result->fate));
       }
       out.push_back(std::move(*result));
+      if (options.progress) options.progress(out.size());
     }
   }
   return out;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,7 @@ std::string_view fate_name(Fate fate);  // "pass", "drop", "redirect", "refused"
 struct ReplayPacket {
   std::vector<std::uint8_t> frame;
   std::optional<Fate> expect;
+  std::optional<std::uint64_t> time = std::nullopt;  // nanoseconds since 1970, where captured
 };
 
 // Packets that belong together: connections and replies are followed inside one fixture.
@@ -30,9 +33,20 @@ struct Fixture {
 
 // One program that saw the packet.
 struct ProgramRun {
-  std::string endpoint;  // "default/frontend"
+  std::string endpoint;             // "default/frontend"
+  std::size_t view = 0, index = 0;  // in ir::Resolved
   ir::Direction direction = ir::Direction::Ingress;
   RunResult result;
+  std::vector<ir::Origin> rules;  // that decide this direction, by the evaluator
+};
+
+// Program and evaluator do not say the same. The evaluator's rules are those of `run`.
+struct Mismatch {
+  std::size_t run = 0;  // index into PacketResult::programs
+  std::string what;     // who says what
+  // How the program came to it: the identity that it took the peer for, and its verdict record.
+  std::string took;
+  std::vector<ir::Origin> took_rules;  // that decide about that identity, by the evaluator
 };
 
 struct PacketResult {
@@ -48,12 +62,15 @@ struct PacketResult {
   // Why nothing can be said: an endpoint on the way has no program, because its policy cannot be
   // computed. `fate` then means nothing, and expectations are not judged.
   std::string undecided;
-  std::string mismatch;  // program and evaluator disagree: how
-  std::string unmet;     // the fixture expected something else: what
+  bool reply = false;    // of a connection that was let through: no program is asked
+  std::string mismatch;  // program and evaluator disagree: Mismatch::what of the first
+  std::vector<Mismatch> mismatches;
+  std::string unmet;  // the fixture expected something else: what
 };
 
 struct ReplayOptions {
   unsigned repeat = 1;
+  std::function<void(std::size_t done)> progress = nullptr;  // after each packet, where set
 };
 
 // One result for each packet, in order. An error where a program cannot be run at all.

@@ -21,7 +21,9 @@ struct RunResult {
   std::uint32_t drop_reason = 0;  // Cilium's number without the sign; 0 if not dropped
   int record = -1;                // verdict record that decided; -1 where the policy was not asked
   std::optional<ir::VerdictRecord> said;  // what that record says
-  std::uint32_t nanoseconds = 0;          // mean of one run, where the packet was repeated
+  // Whom the program took the peer for; absent where it did not look.
+  std::optional<ir::IdentityIndex> identity;
+  std::uint32_t nanoseconds = 0;  // mean of one run, where the packet was repeated
 };
 
 class Runner {

@@ -8,12 +8,14 @@
 #include <nlohmann/json.hpp>
 
 #include "backend-bpf/artefact.h"
+#include "backend-bpf/capture.h"
 #include "backend-bpf/kernel_runner.h"
 #include "backend-bpf/replay.h"
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/fixtures.h"
 #include "cli/flows.h"
+#include "cli/hubble.h"
 #include "cli/render.h"
 #include "ir/resolve.h"
 
@@ -27,6 +29,7 @@ struct ReplayCommand : EngineOptions {
   std::vector<std::string> packets;
   std::string format = "text";
   unsigned repeat = 1;
+  std::string save_mismatches;  // where packets go on which program and policies disagree
 };
 
 // Captures begin with one of five magic numbers: pcap in both byte orders, with micro- or
@@ -100,14 +103,30 @@ void print_text(const ReplayCommand& options, const Engine& engine,
           options.repeat > 1 ? fmt::format(", {} ns", run.result.nanoseconds) : "");
     }
     for (const ir::Origin& o : r.rules) fmt::print(env.out, "         {}\n", rule_text(engine, o));
-    if (!r.mismatch.empty()) {
-      fmt::print(env.out, "         error[{}]: {}\n", diag_name(DiagCode::ReplayMismatch),
-                 r.mismatch);
+    for (const bpf::Mismatch& m : r.mismatches) {
+      fmt::print(env.out, "         error[{}]: {}\n           {}\n",
+                 diag_name(DiagCode::ReplayMismatch), m.what, printable(m.took));
+      for (const ir::Origin& o : m.took_rules) {
+        fmt::print(env.out, "           program:  {}\n", rule_text(engine, o));
+      }
+      for (const ir::Origin& o : r.programs[m.run].rules) {
+        fmt::print(env.out, "           policies: {}\n", rule_text(engine, o));
+      }
     }
     if (!r.unmet.empty()) {
       fmt::print(env.out, "         error[{}]: {}\n", diag_name(DiagCode::ReplayUnmet), r.unmet);
     }
   }
+}
+
+ordered_json rules_json(const Engine& engine, const std::vector<ir::Origin>& rules) {
+  ordered_json out = ordered_json::array();
+  for (const ir::Origin& o : rules) {
+    out.push_back({{"policy", engine.world.policies.policies[o.policy].ref.str()},
+                   {"rule", o.path},
+                   {"place", engine.sources().place(o.range)}});
+  }
+  return out;
 }
 
 ordered_json packet_json(const Engine& engine, const bpf::PacketResult& r) {
@@ -127,15 +146,43 @@ ordered_json packet_json(const Engine& engine, const bpf::PacketResult& r) {
     if (run.result.nanoseconds != 0) p["ns"] = run.result.nanoseconds;
     out["programs"].push_back(std::move(p));
   }
-  out["rules"] = ordered_json::array();
-  for (const ir::Origin& o : r.rules) {
-    out["rules"].push_back({{"policy", engine.world.policies.policies[o.policy].ref.str()},
-                            {"rule", o.path},
-                            {"place", engine.sources().place(o.range)}});
-  }
+  out["rules"] = rules_json(engine, r.rules);
   if (r.flow) out["flow"] = flow_json(engine.world, *r.flow);
+  if (r.reply) out["is_reply"] = true;
   if (!r.mismatch.empty()) out["mismatch"] = r.mismatch;
+  for (const bpf::Mismatch& m : r.mismatches) {
+    const bpf::ProgramRun& run = r.programs[m.run];
+    out["mismatches"].push_back(
+        {{"direction", ir::direction_name(run.direction)},
+         {"endpoint", run.endpoint},
+         {"what", m.what},
+         {"program", {{"took", m.took}, {"rules", rules_json(engine, m.took_rules)}}},
+         {"policies", {{"rules", rules_json(engine, run.rules)}}}});
+  }
   if (!r.unmet.empty()) out["unmet"] = r.unmet;
+  return out;
+}
+
+// A line that is overwritten, on terminals only, where the run is long enough to be watched.
+std::function<void(std::size_t)> progress_line(const ReplayCommand& options, std::size_t packets,
+                                               Env& env) {
+  constexpr std::size_t kStep = 1000;
+  if (!env.err_terminal || options.common.quiet || packets <= kStep) return nullptr;
+  return [&env, packets](std::size_t done) {
+    if (done == packets) {
+      fmt::print(env.err, "\r{:40}\r", "");
+    } else if (done % kStep == 0) {
+      fmt::print(env.err, "\r{} of {} packets", done, packets);
+      env.err.flush();
+    }
+  };
+}
+
+std::vector<const bpf::ReplayPacket*> in_order(const std::vector<bpf::Fixture>& fixtures) {
+  std::vector<const bpf::ReplayPacket*> out;
+  for (const bpf::Fixture& f : fixtures) {
+    for (const bpf::ReplayPacket& p : f.packets) out.push_back(&p);
+  }
   return out;
 }
 
@@ -154,16 +201,27 @@ int replay(ReplayCommand& options, Env& env) {
   if (!fixtures) return usage_error(env, fixtures.error());
   auto runner = bpf::KernelRunner::open(directory, engine.world, resolved);
   if (!runner) return usage_error(env, runner.error());
-  const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures, {options.repeat});
+  const std::vector<const bpf::ReplayPacket*> packets = in_order(*fixtures);
+  const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures,
+                                   {options.repeat, progress_line(options, packets.size(), env)});
   if (!results) return usage_error(env, results.error());
 
   std::size_t mismatches = 0;
   std::size_t unmet = 0;
   std::size_t undecided = 0;
-  for (const bpf::PacketResult& r : *results) {
-    mismatches += r.mismatch.empty() ? 0U : 1U;
+  std::vector<std::vector<std::uint8_t>> mismatched;
+  for (std::size_t i = 0; i < results->size(); ++i) {
+    const bpf::PacketResult& r = (*results)[i];
+    if (!r.mismatch.empty()) mismatched.push_back(packets[i]->frame);
     unmet += r.unmet.empty() ? 0U : 1U;
     undecided += r.undecided.empty() ? 0U : 1U;
+  }
+  mismatches = mismatched.size();
+  if (!options.save_mismatches.empty() && mismatches > 0) {
+    const auto written = bpf::write_capture(options.save_mismatches, mismatched);
+    if (!written) return usage_error(env, written.error());
+    fmt::print(env.err, "{} packet{} on which program and policies disagree: {}\n", mismatches,
+               mismatches == 1 ? "" : "s", options.save_mismatches);
   }
   const auto& changed = (*runner)->changed_files();
   for (const std::string& path : changed) {
@@ -181,6 +239,13 @@ int replay(ReplayCommand& options, Env& env) {
                       {"unmet", unmet},
                       {"undecided", undecided}};
     env.out << out.dump(1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
+  } else if (options.format == "hubble-json") {
+    for (std::size_t i = 0; i < results->size(); ++i) {
+      for (const ordered_json& line :
+           hubble_lines(engine.world, resolved, *packets[i], (*results)[i])) {
+        env.out << line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
+      }
+    }
   } else {
     if (!options.common.quiet) print_text(options, engine, *results, env);
     fmt::print(env.out, "{} packet{}: {} mismatch{}, {} unlike expected\n", results->size(),
@@ -208,9 +273,14 @@ void add_replay(Cli& cli) {
   command->add_option("--repeat", options->repeat, "run each packet N times and print its time")
       ->check(CLI::Range(1, 10000000))
       ->type_name("N");
-  command->add_option("--format", options->format, "text or json")
-      ->check(one_of({"text", "json"}))
-      ->type_name("text|json");
+  command
+      ->add_option("--format", options->format, "text, json, or lines as `hubble observe` prints")
+      ->check(one_of({"text", "json", "hubble-json"}))
+      ->type_name("text|json|hubble-json");
+  command
+      ->add_option("--save-mismatches", options->save_mismatches,
+                   "write packets on which program and policies disagree to FILE")
+      ->type_name("FILE.pcap");
   cli.on_run(command, [options](Env& env) {
     if (options->packets.empty()) return usage_error(env, "replay needs --packets FILE");
     return replay(*options, env);

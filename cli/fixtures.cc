@@ -483,7 +483,9 @@ Expected<bpf::Fixture> read_capture_fixture(const std::string& path) {
   if (!frames) return Error{frames.error()};
   bpf::Fixture out;
   out.name = path;
-  for (auto& frame : *frames) out.packets.push_back({std::move(frame), std::nullopt});
+  for (auto& frame : *frames) {
+    out.packets.push_back({std::move(frame.bytes), std::nullopt, frame.time});
+  }
   return out;
 }
 

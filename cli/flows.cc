@@ -94,19 +94,40 @@ ir::L7Request read_l7(const json& j) {
   return std::monostate{};
 }
 
+// An address that no pod is named for. A node's is a policy subject where the host firewall is on.
+Expected<ir::Party> hubble_address(const std::string& text, const ir::World& world) {
+  const auto ip = ir::parse_ip(text);
+  if (!ip) return Error{fmt::format("has `{}`, which is no IP address", text)};
+  for (std::size_t i = 0; world.settings.host_firewall && i < world.inventory.nodes.size(); ++i) {
+    const auto& addresses = world.inventory.nodes[i].addresses;
+    if (std::find(addresses.begin(), addresses.end(), *ip) != addresses.end()) {
+      return ir::Party{ir::NodeParty{i}};
+    }
+  }
+  return ir::Party{ir::AddressParty{*ip}};
+}
+
 // One line of `hubble observe -o json`.
 Expected<ir::Flow> read_hubble(const json& line, const ir::World& world) {
   const json& f = line.contains("flow") ? line["flow"] : line;
   ir::Flow out;
   out.id = f.value("uuid", std::string());
   const auto side = [&](const char* end, const char* address) -> Expected<ir::Party> {
-    const json& e = f.value(end, json::object());
+    const json e = f.value(end, json::object());
     const std::string pod = e.value("pod_name", "");
-    if (!pod.empty()) {
-      return read_party({{"pod", e.value("namespace", "") + "/" + pod}}, world);
-    }
     const json ip = f.value("IP", json::object());
-    return read_party({{"ip", ip.value(address, "")}}, world);
+    if (pod.empty()) return hubble_address(ip.value(address, ""), world);
+    // The pod itself; else its workload, whose template stands for it.
+    const std::string ns = e.value("namespace", "");
+    std::vector<std::string> names = {ns + "/" + pod};
+    for (const json& w : e.value("workloads", json::array())) {
+      const std::string name = ns + "/" + w.value("kind", "") + "/" + w.value("name", "");
+      names.insert(w.value("name", "") == pod ? names.begin() : names.end(), name);
+    }
+    for (const std::string& name : names) {
+      if (const auto found = world.inventory.find_pod(name)) return ir::Party{ir::PodParty{*found}};
+    }
+    return Error{fmt::format("names pod `{}/{}`, which is not in the input", ns, pod)};
   };
   auto from = side("source", "source");
   auto to = side("destination", "destination");
@@ -114,6 +135,8 @@ Expected<ir::Flow> read_hubble(const json& line, const ir::World& world) {
   if (!to) return Error{"destination " + to.error()};
   out.from = *from;
   out.to = *to;
+  const json is_reply = f.value("is_reply", json());
+  const bool reply = is_reply.is_boolean() && is_reply.get<bool>();
   const json l4 = f.value("l4", json::object());
   for (const auto& [name, body] : l4.items()) {
     const auto protocol = parse_protocol(name);
@@ -123,6 +146,37 @@ Expected<ir::Flow> read_hubble(const json& line, const ir::World& world) {
     const int port = body.value(field, 0);
     if (port < 0 || port > 65535) return Error{fmt::format("`{}` {} is out of range", field, port)};
     out.port = static_cast<std::uint16_t>(port);
+    // A reply stands for the connection that it answers.
+    if (reply) {
+      std::swap(out.from, out.to);
+      const int source = body.value("source_port", 0);
+      if (source < 0 || source > 65535) return Error{"`source_port` is out of range"};
+      out.port = static_cast<std::uint16_t>(source);
+      if (*protocol == ir::kProtoIcmp && port == 0) out.port = 8;
+      if (*protocol == ir::kProtoIcmp6 && port == 129) out.port = 128;
+    }
+  }
+  const json l7 = f.value("l7", json::object());
+  if (l7.contains("http")) {
+    // "http://host/path"
+    std::string url = l7["http"].value("url", "");
+    ir::HttpRequest request;
+    request.method = l7["http"].value("method", "");
+    if (const std::size_t scheme = url.find("://"); scheme != std::string::npos) {
+      url.erase(0, scheme + 3);
+      const std::size_t slash = std::min(url.find('/'), url.size());
+      request.host = url.substr(0, slash);
+      url.erase(0, slash);
+    }
+    request.path = url;
+    for (const json& h : l7["http"].value("headers", json::array())) {
+      request.headers.emplace_back(h.value("key", ""), h.value("value", ""));
+    }
+    out.l7 = request;
+  } else if (l7.contains("dns") && l7["dns"].contains("query")) {
+    std::string name = l7["dns"].value("query", "");
+    if (!name.empty() && name.back() == '.') name.pop_back();
+    out.l7 = ir::DnsQuery{name};
   }
   return out;
 }
