@@ -119,6 +119,19 @@ void print_text(const ReplayCommand& options, const Engine& engine,
   }
 }
 
+// For formats without a place for them.
+void print_findings(const std::vector<bpf::PacketResult>& results, Env& env) {
+  for (const bpf::PacketResult& r : results) {
+    const auto tell = [&](DiagCode code, const std::string& what) {
+      if (what.empty()) return;
+      fmt::print(env.err, "policyc: error[{}]: {} packet {}: {}\n", diag_name(code), r.fixture,
+                 r.number, what);
+    };
+    tell(DiagCode::ReplayMismatch, r.mismatch);
+    tell(DiagCode::ReplayUnmet, r.unmet);
+  }
+}
+
 ordered_json rules_json(const Engine& engine, const std::vector<ir::Origin>& rules) {
   ordered_json out = ordered_json::array();
   for (const ir::Origin& o : rules) {
@@ -240,6 +253,7 @@ int replay(ReplayCommand& options, Env& env) {
                       {"undecided", undecided}};
     env.out << out.dump(1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
   } else if (options.format == "hubble-json") {
+    print_findings(*results, env);
     for (std::size_t i = 0; i < results->size(); ++i) {
       for (const ordered_json& line :
            hubble_lines(engine.world, resolved, *packets[i], (*results)[i])) {

@@ -54,30 +54,41 @@ constexpr int kMessageDrop = 1, kMessageTrace = 4, kMessagePolicyVerdict = 5, kM
 // policy_match_type (pkg/monitor/datapath_policy.go).
 enum MatchType { kNone = 0, kL3Only, kL3L4, kL4Only, kAll, kL3Proto, kProtoOnly };
 
-// Length of the longest entry that covers (protocol, port), as in the policy map: 0 = any protocol,
-// 8 = any port, 8 + n; -1 where none does.
-int longest(const std::vector<ir::PolicyTable::Entry>& entries, ir::Protocol protocol,
-            std::uint16_t port) {
-  int best = -1;
+// The longest entry that covers (protocol, port), as in the policy map.
+struct Hit {
+  int length = -1;  // 0 any protocol, 8 any port, 8 + n; -1 where there is none
+  bool deny = false;
+  int priority = 0;
+};
+
+Hit longest(const ir::PolicyTable& table, const std::vector<ir::PolicyTable::Entry>& entries,
+            ir::Protocol protocol, std::uint16_t port) {
+  Hit best;
   for (const ir::PolicyTable::Entry& e : entries) {
-    if (e.protocol == ir::kProtoAny) {
-      best = std::max(best, 0);
-    } else if (e.protocol == protocol && port >= e.block.port && port <= e.block.last()) {
-      best = std::max(best, 8 + e.block.length);
-    }
+    const bool any = e.protocol == ir::kProtoAny;
+    const bool covers =
+        any || (e.protocol == protocol && port >= e.block.port && port <= e.block.last());
+    const int length = any ? 0 : 8 + e.block.length;
+    if (!covers || length <= best.length) continue;
+    const ir::VerdictRecord& record = table.records[e.record];
+    best = {length, record.verdict == ir::VerdictKind::Deny, record.priority};
   }
   return best;
 }
 
-// Which entry of Cilium's policy map a packet would hit: that of its identity, or that of anybody.
+// Which entry of Cilium's policy map decides: that of the peer's identity, or that of anybody
+// (bpf/lib/policy.h, __policy_can_access).
 MatchType match_type(const ir::PolicyTable& table, ir::IdentityIndex identity,
                      ir::Protocol protocol, std::uint16_t port) {
   if (identity >= table.class_of.size()) return kNone;
-  const int l3 = longest(table.class_entries[table.class_of[identity]], protocol, port);
-  const int l4 = longest(table.wildcard_entries, protocol, port);
-  if (l3 < 0 && l4 < 0) return kNone;
-  if (l3 >= l4) return l3 > 8 ? kL3L4 : l3 > 0 ? kL3Proto : kL3Only;
-  return l4 == 0 ? kAll : l4 <= 8 ? kProtoOnly : kL4Only;
+  const Hit l3 = longest(table, table.class_entries[table.class_of[identity]], protocol, port);
+  const Hit l4 = longest(table, table.wildcard_entries, protocol, port);
+  if (l3.length < 0 && l4.length < 0) return kNone;
+  const bool by_l4 = !l3.deny && l4.length >= 0 &&
+                     (l3.length < 0 || l4.deny || l4.priority > l3.priority ||
+                      (l4.priority == l3.priority && l4.length > l3.length));
+  if (!by_l4) return l3.length > 8 ? kL3L4 : l3.length > 0 ? kL3Proto : kL3Only;
+  return l4.length == 0 ? kAll : l4.length <= 8 ? kProtoOnly : kL4Only;
 }
 
 std::string mac(const std::vector<std::uint8_t>& frame, std::size_t at) {

@@ -16,6 +16,8 @@
 #include <nlohmann/json.hpp>
 
 #include "backend-bpf/artefact.h"
+#include "backend-bpf/compiler.h"
+#include "backend-bpf/kernel.h"
 #include "backend-bpf/kernel_runner.h"
 #include "backend-bpf/packet.h"
 #include "cli/flows.h"
@@ -238,6 +240,13 @@ void run_world(const fs::path& dir, const std::string& scratch, Count& count) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::optional<std::string> missing = bpf::kernel_unavailable();
+  if (const auto module = bpf::find_clang_module(); !module && !missing) missing = module.error();
+  if (missing) {
+    fmt::print("skipped: {}\n", *missing);
+    const char* required = std::getenv("POLICYC_REQUIRE_BPF");
+    return required != nullptr && std::string(required) == "1" ? 1 : 77;
+  }
   std::string scratch = (fs::temp_directory_path() / "policyc-conformance-XXXXXX").string();
   if (mkdtemp(scratch.data()) == nullptr) return 2;
   bool failed = false;

@@ -5,40 +5,11 @@
 #include <gtest/gtest.h>
 
 #include "ir/resolve.h"
+#include "tests/replay/table_runner.h"
 #include "tests/semantics/world_text.h"
 
 namespace policyc::bpf {
 namespace {
-
-class TableRunner : public Runner {
- public:
-  explicit TableRunner(const ir::Resolved& resolved) : resolved_(resolved) {}
-
-  Expected<RunResult> run(std::size_t view, std::size_t endpoint, ir::Direction direction,
-                          const std::vector<std::uint8_t>& frame, unsigned) override {
-    const auto packet = parse_frame(frame);
-    const ir::NodeView& v = resolved_.views[view];
-    const ir::ResolvedEndpoint& ep = v.endpoints[endpoint];
-    const bool ingress = direction == ir::Direction::Ingress;
-    const auto& table = ingress ? *ep.ingress : *ep.egress;
-    const auto& r = table.lookup(v.identity_of(ingress ? (*packet)->from : (*packet)->to),
-                                 (*packet)->protocol, (*packet)->policy_port());
-    RunResult out;
-    out.outcome = r.verdict == ir::VerdictKind::Allow      ? Outcome::Pass
-                  : r.verdict == ir::VerdictKind::Redirect ? Outcome::Redirect
-                                                           : Outcome::Drop;
-    if (lie && out.outcome == Outcome::Drop) out.outcome = Outcome::Pass;
-    if (out.outcome == Outcome::Drop) {
-      out.drop_reason = r.reason == ir::Reason::PolicyDeny ? 181 : 133;
-    }
-    return out;
-  }
-
-  bool lie = false;
-
- private:
-  const ir::Resolved& resolved_;
-};
 
 class Replay : public ::testing::Test {
  protected:
@@ -76,7 +47,7 @@ class Replay : public ::testing::Test {
 
   std::unique_ptr<testing::TextWorld> world_;
   ir::Resolved resolved_;
-  TableRunner runner_;
+  testing::TableRunner runner_;
 };
 
 TEST_F(Replay, GetPassesPostIsRefused) {
@@ -125,6 +96,62 @@ TEST_F(Replay, ExpectationsAreChecked) {
   const auto out = replay(world_->world, resolved_, runner_, {f});
   ASSERT_TRUE(out);
   EXPECT_EQ((*out)[0].unmet, "expected pass, got drop");
+}
+
+TEST_F(Replay, EchoRepliesAndErrorsBelongToTheirConnection) {
+  Packet ping = tcp("10.0.0.2", "10.0.0.1", 0, 0, 0);
+  ping.protocol = ir::kProtoIcmp;
+  ping.icmp_type = 8;
+  ping.icmp_id = 7;
+  Packet pong = ping;
+  std::swap(pong.from, pong.to);
+  pong.icmp_type = 0;
+  Packet other = pong;
+  other.icmp_id = 8;
+  const auto r = run({ping, pong, other});
+  EXPECT_EQ(r[0].fate, Fate::Pass);
+  EXPECT_TRUE(r[1].reply);
+  EXPECT_EQ(r[2].fate, Fate::Drop);  // nobody asked
+  // A router says that the packet could not be delivered; it quotes headers and eight bytes.
+  const Packet asked = tcp("10.0.0.2", "203.0.113.7", 443, kSyn, 1);
+  const auto quote = build_frame(asked);
+  Packet error = tcp("198.51.100.1", "10.0.0.2", 0, 0, 0);
+  error.protocol = ir::kProtoIcmp;
+  error.icmp_type = 3;
+  error.icmp_code = 1;
+  error.payload.assign(quote.begin() + 14, quote.begin() + 14 + 28);
+  EXPECT_EQ(run({asked, error})[1].reason, "error about a connection that was let through");
+  EXPECT_EQ(run({error})[0].fate, Fate::Drop);
+}
+
+TEST_F(Replay, AMismatchNamesBothSides) {
+  runner_.lie = true;
+  const auto r = run({tcp("10.0.0.1", "10.0.0.2", 81, kSyn, 1)});
+  ASSERT_EQ(r[0].mismatches.size(), 1U);
+  const Mismatch& m = r[0].mismatches[0];
+  EXPECT_EQ(m.run, 1U);
+  EXPECT_NE(m.what.find("ingress program of red/b says pass"), std::string::npos) << m.what;
+  EXPECT_NE(m.took.find("k8s:app=a"), std::string::npos) << m.took;
+  EXPECT_NE(m.took.find("its table says deny (default-deny)"), std::string::npos) << m.took;
+  EXPECT_FALSE(m.took_rules.empty());
+  EXPECT_EQ(r[0].programs[1].rules, m.took_rules);
+  // The peer is taken for c.
+  runner_.lie = false;
+  runner_.takes_everybody_for = resolved_.views[0].identity_of(*ir::parse_ip("10.0.0.3"));
+  const auto wrong = run({tcp("10.0.0.1", "10.0.0.2", 80, kSyn, 1)});
+  ASSERT_EQ(wrong[0].mismatches.size(), 1U);
+  EXPECT_NE(wrong[0].mismatches[0].took.find(", which is "), std::string::npos);
+}
+
+TEST_F(Replay, ProgressIsTold) {
+  Fixture f{"t", {}};
+  for (int i = 0; i < 3; ++i) {
+    f.packets.push_back({build_frame(tcp("10.0.0.1", "10.0.0.2", 80, kSyn, 1)), std::nullopt});
+  }
+  std::vector<std::size_t> seen;
+  ASSERT_TRUE(replay(world_->world, resolved_, runner_, {f},
+                     {1, [&](std::size_t done) { seen.push_back(done); }}));
+  EXPECT_EQ(seen, (std::vector<std::size_t>{1, 2, 3}));
 }
 
 }  // namespace
