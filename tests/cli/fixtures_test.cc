@@ -21,7 +21,7 @@ class Fixtures : public ::testing::Test {
     if (!fixtures) return out;
     for (const bpf::ReplayPacket& p : fixtures->at(0).packets) {
       const auto parsed = bpf::parse_frame(p.frame);
-      EXPECT_TRUE(parsed && *parsed);
+      EXPECT_TRUE(parsed && *parsed) << out.size() << (parsed ? "" : parsed.error());
       out.push_back(parsed && *parsed ? **parsed : bpf::Packet{});
     }
     return out;
@@ -72,7 +72,7 @@ TEST_F(Fixtures, FramesOfEveryKind) {
       "  - {from: 2001:db8::1, to: 2001:db8::2, extensions: [hop-by-hop, destination], fragment: "
       "first, tcp: {dport: 80}}\n"
       "  - {from: a, to: b, protocol: 47}\n"
-      "  - {hex: \"02:00:00:00:00:01 020000000002 0800 4500001c 00000000 40060000 0a000001 "
+      "  - {hex: \"02:00:00:00:00:01 020000000002 0800 4500001c 00000000 40110000 0a000001 "
       "0a000002 "
       "1388 0050 00080000\"}\n");
   ASSERT_EQ(p.size(), 8U);
