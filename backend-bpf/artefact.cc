@@ -20,7 +20,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 // Part of a program's name: objects of another code generator are not taken for ours.
 constexpr const char* kCodeGenerator = "clang 19 -O2 -target-cpu v3";
 
@@ -35,41 +35,60 @@ bool safe_path(const std::string& path) {
   return std::none_of(p.begin(), p.end(), [](const fs::path& part) { return part == ".."; });
 }
 
+// A file under the name of what it holds.
+struct File {
+  std::string bytes, sha256;
+};
+
 // The output directory: knows what an earlier compile left and which files this one wants.
 class Directory {
  public:
   explicit Directory(std::string root) : root_(std::move(root)) {
     const auto text = read_artefact(root_ + "/manifest.json");
     if (!text) return;
-    const json old = json::parse(*text, nullptr, false);
+    const ordered_json old = ordered_json::parse(*text, nullptr, false);
     if (!old.is_object() || !old.contains("files") || !old["files"].is_object()) return;
     for (const auto& [path, entry] : old["files"].items()) {
       if (!safe_path(path) || !entry.is_object()) continue;
       const auto hash = entry.find("sha256");
       if (hash != entry.end() && hash->is_string()) earlier_[path] = hash->get<std::string>();
     }
+    if (old.value("schema", 0) != kSchema || !old.contains("endpoints")) return;
+    for (const ordered_json& e : old["endpoints"]) {
+      if (e.is_object() && e.contains("view") && e.contains("pods")) {
+        endpoints_.emplace(e["view"].dump() + e["pods"].dump(), e);
+      }
+    }
   }
 
-  // The bytes that an earlier compile left under this path, where they are still what it wrote.
-  bool has(const std::string& path, std::string* sha256) const {
+  // What the earlier manifest says of an endpoint; nullptr: nothing.
+  const ordered_json* endpoint(const std::string& view,
+                               const std::vector<std::string>& pods) const {
+    const auto it = endpoints_.find(ordered_json(view).dump() + ordered_json(pods).dump());
+    return it == endpoints_.end() ? nullptr : &it->second;
+  }
+
+  // Keeps a file of an earlier compile; false where it is not what that compile wrote.
+  bool keep(const std::string& path) {
     const auto it = earlier_.find(path);
     if (it == earlier_.end()) return false;
     const auto bytes = read_artefact(root_ + "/" + path);
     if (!bytes || sha256_hex(*bytes) != it->second) return false;
-    *sha256 = it->second;
+    files_[path] = {it->second, bytes->size()};
     return true;
   }
 
-  void keep(const std::string& path, const std::string& sha256, std::size_t size) {
-    files_[path] = {sha256, size};
+  bool put(const std::string& path, const File& file) {
+    files_[path] = {file.sha256, file.bytes.size()};
+    const auto it = earlier_.find(path);
+    if (it != earlier_.end() && it->second == file.sha256) {
+      const auto there = read_artefact(root_ + "/" + path);
+      if (there && *there == file.bytes) return true;
+    }
+    return write(path, file.bytes);
   }
-
   bool put(const std::string& path, const std::string& bytes) {
-    const std::string sha256 = sha256_hex(bytes);
-    keep(path, sha256, bytes.size());
-    std::string there;
-    if (has(path, &there) && there == sha256) return true;
-    return write(path, bytes);
+    return put(path, File{bytes, sha256_hex(bytes)});
   }
 
   bool write(const std::string& path, const std::string& bytes) {
@@ -104,17 +123,30 @@ class Directory {
 
  private:
   std::string root_;
-  std::map<std::string, std::string> earlier_;
+  std::map<std::string, std::string> earlier_;     // path → hash
+  std::map<std::string, ordered_json> endpoints_;  // by view and pods
   std::map<std::string, std::pair<std::string, std::size_t>> files_;
 };
 
+// Names and fields of SizeClass, in the manifest's order.
+constexpr std::pair<const char*, std::uint32_t SizeClass::*> kSizes[] = {
+    {"trie4_blocks", &SizeClass::trie4_blocks},
+    {"hash4_bits", &SizeClass::hash4_bits},
+    {"hash6_bits", &SizeClass::hash6_bits},
+    {"hosts6", &SizeClass::hosts6},
+    {"trie6_blocks", &SizeClass::trie6_blocks},
+    {"classes", &SizeClass::classes},
+    {"identity_shift", &SizeClass::identity_shift},
+    {"pages", &SizeClass::pages},
+    {"cells", &SizeClass::cells},
+    {"records", &SizeClass::records},
+    {"intervals", &SizeClass::intervals},
+    {"interval_steps", &SizeClass::interval_steps}};
+
 ordered_json sizes_json(const SizeClass& s) {
-  return {{"trie4_blocks", s.trie4_blocks},
-          {"trie6_blocks", s.trie6_blocks},
-          {"identities", s.identities},
-          {"pages", s.pages},
-          {"cells", s.cells},
-          {"records", s.records}};
+  ordered_json out;
+  for (const auto& [name, field] : kSizes) out[name] = s.*field;
+  return out;
 }
 
 ordered_json direction_json(const ir::PolicyTable& table) {
@@ -129,23 +161,22 @@ struct Program {
   std::string text, source_path, object_path;
 };
 
-bool power_of_two(std::uint32_t n) {
-  return n != 0 && (n & (n - 1)) == 0;
-}
-
 Expected<SizeClass> read_sizes(const json& j) {
   SizeClass out;
-  for (const auto& [name, field] :
-       {std::pair{"trie4_blocks", &out.trie4_blocks}, std::pair{"trie6_blocks", &out.trie6_blocks},
-        std::pair{"identities", &out.identities}, std::pair{"pages", &out.pages},
-        std::pair{"cells", &out.cells}, std::pair{"records", &out.records}}) {
+  for (const auto& [name, field] : kSizes) {
     const auto it = j.find(name);
     if (it == j.end() || !it->is_number_unsigned()) return Error{fmt::format("no `{}`", name)};
     const auto value = it->get<std::uint64_t>();
-    if (value > (1U << 24U) || !power_of_two(static_cast<std::uint32_t>(value))) {
-      return Error{fmt::format("`{}` is {}", name, value)};
-    }
-    *field = static_cast<std::uint32_t>(value);
+    if (value > (1U << 26U)) return Error{fmt::format("`{}` is {}", name, value)};
+    out.*field = static_cast<std::uint32_t>(value);
+  }
+  const auto power_of_two = [](std::uint32_t n) { return n != 0 && (n & (n - 1)) == 0; };
+  const bool tables = out.intervals != 0 ? power_of_two(out.intervals)
+                                         : power_of_two(out.pages) && power_of_two(out.cells);
+  if (!tables || !power_of_two(out.trie4_blocks) || !power_of_two(out.hosts6) ||
+      !power_of_two(out.trie6_blocks) || !power_of_two(out.classes) || !power_of_two(out.records) ||
+      out.hash4_bits > 20 || out.hash6_bits > 20) {
+    return Error{"not what policyc writes"};
   }
   return out;
 }
@@ -166,6 +197,158 @@ std::vector<std::string> endpoint_names(const ir::World& world, const ir::NodeVi
   return out;
 }
 
+namespace {
+
+// Everything that one compile emits, collected view by view.
+class Compilation {
+ public:
+  Compilation(const ir::World& world, const ir::Resolved& resolved, const CompileOptions& options,
+              const Directory& earlier, CompileReport& report)
+      : world_(world), resolved_(resolved), options_(options), earlier_(earlier), report_(report) {}
+
+  void add_view(std::size_t index);
+
+  std::map<std::string, Program> programs;  // by object path
+  std::map<std::string, File> images;       // by path
+  std::set<std::string> kept;               // files of endpoints that stay as they are
+  ordered_json views = ordered_json::array();
+  ordered_json endpoints = ordered_json::array();
+
+ private:
+  struct Policy {
+    EncodedPolicy encoded;
+    std::string path;
+    std::string why_not;
+  };
+
+  bool wanted(std::size_t view, std::size_t endpoint) const {
+    const auto& only = options_.only;
+    return only.empty() ||
+           std::find(only.begin(), only.end(), std::pair(view, endpoint)) != only.end();
+  }
+  std::string add_image(const char* kind, std::string bytes) {
+    std::string sha256 = sha256_hex(bytes);
+    std::string path = fmt::format("maps/{}-{}.img", kind, short_hash(sha256));
+    images.emplace(path, File{std::move(bytes), std::move(sha256)});
+    return path;
+  }
+  // The policy of an endpoint; nullptr with a reason where there is none.
+  const Policy* policy(const ir::ResolvedEndpoint& endpoint, Refusal& refusal, std::string& why);
+
+  const ir::World& world_;
+  const ir::Resolved& resolved_;
+  const CompileOptions& options_;
+  const Directory& earlier_;
+  CompileReport& report_;
+  std::map<std::pair<const ir::PolicyTable*, const ir::PolicyTable*>, Policy> policies_;
+};
+
+const Compilation::Policy* Compilation::policy(const ir::ResolvedEndpoint& endpoint,
+                                               Refusal& refusal, std::string& why) {
+  if (!endpoint.error.empty()) {
+    refusal = Refusal::Error;
+    why = endpoint.error;
+    return nullptr;
+  }
+  if (!endpoint.depends_on.empty()) {
+    refusal = Refusal::Depends;
+    why = endpoint.depends_on.front();
+    return nullptr;
+  }
+  const auto [it, fresh] = policies_.try_emplace({endpoint.ingress.get(), endpoint.egress.get()});
+  Policy& p = it->second;
+  if (fresh) {
+    auto encoded = encode_policy(*endpoint.ingress, *endpoint.egress);
+    if (encoded) {
+      p.encoded = std::move(*encoded);
+      p.path = add_image("policy", write_image(p.encoded.image));
+    } else {
+      p.why_not = encoded.error();
+    }
+  }
+  if (p.why_not.empty()) return &p;
+  refusal = Refusal::TooLarge;
+  why = p.why_not;
+  return nullptr;
+}
+
+void Compilation::add_view(std::size_t index) {
+  const ir::NodeView& view = resolved_.views[index];
+  const std::size_t count = view.endpoints.size();
+  bool any = false;
+  for (std::size_t e = 0; e < count; ++e) any = any || wanted(index, e);
+  // The classes are those of all endpoints of the node, wanted or not: they share its map.
+  std::vector<const Policy*> of_endpoint(count);
+  std::vector<const EncodedPolicy*> slots;
+  std::map<const Policy*, std::size_t> slot_of;
+  for (std::size_t e = 0; any && e < count; ++e) {
+    Refusal refusal = Refusal::Error;
+    std::string why;
+    const Policy* p = of_endpoint[e] = policy(view.endpoints[e], refusal, why);
+    if (p != nullptr && slot_of.try_emplace(p, slots.size()).second) slots.push_back(&p->encoded);
+    if (p != nullptr || !wanted(index, e)) continue;
+    const std::vector<std::string> names = endpoint_names(world_, view, view.endpoints[e]);
+    report_.refused.push_back({names.empty() ? view.node : names.front(), refusal, std::move(why)});
+  }
+  IdentityImage identities;
+  ClassImage classes;
+  SizeClass node;
+  std::string identities_path, classes_path;
+  if (any) {
+    identities = encode_identities(view, resolved_.identities);
+    classes = encode_classes(slots, resolved_.identities.size());
+    node = node_sizes(identities, classes);
+    identities_path = add_image("identities", write_image(identities));
+    classes_path = add_image("classes", write_image(classes));
+    views.push_back(
+        {{"node", view.node}, {"identities", identities_path}, {"classes", classes_path}});
+  }
+  for (std::size_t e = 0; e < count; ++e) {
+    const ir::ResolvedEndpoint& endpoint = view.endpoints[e];
+    const std::vector<std::string> names = endpoint_names(world_, view, endpoint);
+    const Policy* p = of_endpoint[e];
+    if (!wanted(index, e)) {
+      const ordered_json* old = earlier_.endpoint(view.node, names);
+      if (old == nullptr) continue;
+      // Where nothing changed for it, it moves on with its node; otherwise it stays as it was.
+      if (p == nullptr || old->value("image", "") != p->path) {
+        for (const char* file : {"source", "object", "image", "identities", "classes"}) {
+          kept.insert(old->value(file, ""));
+        }
+        endpoints.push_back(*old);
+        continue;
+      }
+    }
+    if (p == nullptr) continue;
+    const SizeClass sizes = with_policy(node, p->encoded.image);
+    const std::string text = program_text({sizes, options_.vlan, {}, {}});
+    const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
+    const std::string source_path = fmt::format("src/policy-{}.c", hash);
+    const std::string object_path = fmt::format("obj/policy-{}.o", hash);
+    programs.try_emplace(object_path, Program{text, source_path, object_path});
+    const ir::Identity& identity = resolved_.identities[endpoint.identity];
+    ordered_json labels = ordered_json::array();
+    for (const ir::Label& l : identity.labels.labels()) labels.push_back(l.str());
+    endpoints.push_back({{"view", view.node},
+                         {"identity", identity.number},
+                         {"labels", labels},
+                         {"host", endpoint.host},
+                         {"pods", names},
+                         {"source", source_path},
+                         {"object", object_path},
+                         {"image", p->path},
+                         {"identities", identities_path},
+                         {"classes", classes_path},
+                         {"slot", slot_of.at(p)},
+                         {"sizes", sizes_json(sizes)},
+                         {"ingress", direction_json(*endpoint.ingress)},
+                         {"egress", direction_json(*endpoint.egress)}});
+    ++report_.endpoints;
+  }
+}
+
+}  // namespace
+
 CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                       const CompileOptions& options) {
   CompileReport report;
@@ -176,94 +359,16 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
     report.written = directory.written;
     return report;
   };
-  const std::set<std::pair<std::size_t, std::size_t>> only(options.only.begin(),
-                                                           options.only.end());
-  std::map<std::string, Program> programs;    // by object path
-  std::map<std::string, std::string> images;  // path → bytes
-  std::map<std::pair<const ir::PolicyTable*, const ir::PolicyTable*>,
-           std::pair<PolicyImage, std::string>>
-      policies;
-  ordered_json views = ordered_json::array();
-  ordered_json endpoints = ordered_json::array();
-  const auto add_image = [&](const char* kind, std::string bytes) {
-    std::string path = fmt::format("maps/{}-{}.img", kind, short_hash(sha256_hex(bytes)));
-    images.emplace(path, std::move(bytes));
-    return path;
-  };
-  for (std::size_t v = 0; v < resolved.views.size(); ++v) {
-    const ir::NodeView& view = resolved.views[v];
-    const auto wanted = [&](std::size_t e) { return only.empty() || only.count({v, e}) != 0; };
-    bool any = false;
-    for (std::size_t e = 0; e < view.endpoints.size(); ++e) any = any || wanted(e);
-    if (!any) continue;
-    const IdentityImage tries = encode_identities(view, resolved.identities);
-    const std::string tries_path = add_image("identities", write_image(tries));
-    views.push_back({{"node", view.node}, {"identities", tries_path}});
-    for (std::size_t e = 0; e < view.endpoints.size(); ++e) {
-      if (!wanted(e)) continue;
-      const ir::ResolvedEndpoint& endpoint = view.endpoints[e];
-      const std::vector<std::string> names = endpoint_names(world, view, endpoint);
-      const auto refuse = [&](Refusal refusal, std::string why) {
-        report.refused.push_back(
-            {names.empty() ? view.node : names.front(), refusal, std::move(why)});
-      };
-      if (!endpoint.error.empty()) {
-        refuse(Refusal::Error, endpoint.error);
-        continue;
-      }
-      if (!endpoint.depends_on.empty()) {
-        refuse(Refusal::Depends, endpoint.depends_on.front());
-        continue;
-      }
-      auto [it, fresh] = policies.try_emplace({endpoint.ingress.get(), endpoint.egress.get()});
-      if (fresh) {
-        auto image = encode_policy(*endpoint.ingress, *endpoint.egress);
-        if (!image) {
-          policies.erase(it);
-          refuse(Refusal::TooLarge, image.error());
-          continue;
-        }
-        std::string path = add_image("policy", write_image(*image));
-        it->second = {std::move(*image), std::move(path)};
-      }
-      const SizeClass sizes = size_class(tries, it->second.first);
-      const std::string text = program_text({sizes, {}});
-      const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
-      const std::string source_path = fmt::format("src/policy-{}.c", hash);
-      const std::string object_path = fmt::format("obj/policy-{}.o", hash);
-      programs.try_emplace(object_path, Program{text, source_path, object_path});
-      const ir::Identity& identity = resolved.identities[endpoint.identity];
-      ordered_json labels = ordered_json::array();
-      for (const ir::Label& l : identity.labels.labels()) labels.push_back(l.str());
-      endpoints.push_back({{"view", view.node},
-                           {"identity", identity.number},
-                           {"labels", labels},
-                           {"host", endpoint.host},
-                           {"pods", names},
-                           {"source", source_path},
-                           {"object", object_path},
-                           {"image", it->second.second},
-                           {"identities", tries_path},
-                           {"sizes", sizes_json(sizes)},
-                           {"ingress", direction_json(*endpoint.ingress)},
-                           {"egress", direction_json(*endpoint.egress)}});
-      ++report.endpoints;
-    }
-  }
-  report.programs = programs.size();
-  report.images = images.size();
+  Compilation out(world, resolved, options, directory, report);
+  for (std::size_t v = 0; v < resolved.views.size(); ++v) out.add_view(v);
+  report.programs = out.programs.size();
+  report.images = out.images.size();
 
   // Objects that are not there yet.
   if (options.emit_objects) {
     std::vector<const Program*> missing;
-    for (const auto& [path, program] : programs) {
-      std::string sha256;
-      if (!directory.has(path, &sha256)) {
-        missing.push_back(&program);
-        continue;
-      }
-      std::error_code ec;
-      directory.keep(path, sha256, fs::file_size(fs::path(options.directory) / path, ec));
+    for (const auto& [path, program] : out.programs) {
+      if (!directory.keep(path)) missing.push_back(&program);
     }
     if (!missing.empty()) {
       const auto module = find_clang_module();
@@ -286,15 +391,16 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
   }
   bool ok = true;
   if (options.emit_c) {
-    for (const auto& [path, program] : programs) {
+    for (const auto& [path, program] : out.programs) {
       ok = ok && directory.put(program.source_path, program.text);
     }
   }
   if (options.emit_maps) {
-    for (const auto& [path, bytes] : images) ok = ok && directory.put(path, bytes);
+    for (const auto& [path, file] : out.images) ok = ok && directory.put(path, file);
   }
   for (const auto& [path, text] : options.more) ok = ok && directory.put(path, text);
   if (!ok) return fail(CompileReport::Status::CannotWrite, directory.error);
+  for (const std::string& path : out.kept) directory.keep(path);
 
   ordered_json inputs = ordered_json::array();
   for (const InputFile& f : options.inputs)
@@ -307,14 +413,15 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"tool", options.tool},
                                  {"target", "standalone"},
                                  {"profile", world.settings.profile},
+                                 {"vlan", options.vlan ? "allow" : "drop"},
                                  {"limits",
-                                  {{"identity_classes", 65535},
-                                   {"port_classes", 65535},
-                                   {"cells", 1U << 24U},
+                                  {{"peers_told_apart", 65535},
+                                   {"verdicts", kCellRecord},
+                                   {"cells", 1U << 22U},
                                    {"ipv6_extension_headers", 6}}},
                                  {"inputs", inputs},
-                                 {"views", views},
-                                 {"endpoints", endpoints},
+                                 {"views", out.views},
+                                 {"endpoints", out.endpoints},
                                  {"refused", refused},
                                  {"files", directory.files_json()}};
   const std::string text = manifest.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -357,7 +464,7 @@ Expected<Manifest> read_manifest(const std::string& directory) {
     ManifestEndpoint m;
     for (const auto& [name, field] :
          {std::pair{"view", &m.view}, std::pair{"object", &m.object}, std::pair{"image", &m.image},
-          std::pair{"identities", &m.identities}}) {
+          std::pair{"identities", &m.identities}, std::pair{"classes", &m.classes}}) {
       const auto it = e.find(name);
       if (it == e.end() || !it->is_string())
         return bad(fmt::format("an endpoint has no `{}`", name));
@@ -374,6 +481,9 @@ Expected<Manifest> read_manifest(const std::string& directory) {
     }
     const auto host = e.find("host");
     m.host = host != e.end() && host->is_boolean() && host->get<bool>();
+    const auto slot = e.find("slot");
+    if (slot == e.end() || !slot->is_number_unsigned()) return bad("an endpoint has no `slot`");
+    m.slot = slot->get<std::size_t>();
     const auto sizes = e.find("sizes");
     if (sizes == e.end() || !sizes->is_object()) return bad("an endpoint has no `sizes`");
     auto read = read_sizes(*sizes);

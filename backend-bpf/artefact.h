@@ -26,8 +26,10 @@ struct CompileOptions {
   std::string tool;  // "policyc 0.1.0"
   std::vector<InputFile> inputs;
   bool emit_c = true, emit_objects = true, emit_maps = true;
-  // (view, endpoint) indices of the endpoints wanted; empty = all.
+  // (view, endpoint) indices of the endpoints wanted; empty = all. What an earlier compile left for
+  // the others stays.
   std::vector<std::pair<std::size_t, std::size_t>> only;
+  bool vlan = false;  // the programs look behind VLAN tags instead of dropping tagged frames
   // More files of the output: path inside the directory, text.
   std::map<std::string, std::string> more;
 };
@@ -74,7 +76,8 @@ struct ManifestEndpoint {
   std::string view;
   std::vector<std::string> names;
   bool host = false;
-  std::string object, image, identities;  // paths inside the directory
+  std::string object, image, identities, classes;  // paths inside the directory
+  std::size_t slot = 0;                            // of the policy in `classes`
   SizeClass sizes;
 };
 struct Manifest {

@@ -7,14 +7,25 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
+#include <unordered_map>
 
 #include "ir/base/check.h"
 
 namespace policyc::bpf {
 namespace {
 
-constexpr std::size_t kMaxCells = std::size_t{1} << 24U;
+constexpr std::size_t kMaxCells = std::size_t{1} << 22U;
 constexpr std::size_t kMaxIndex = 65535;
+constexpr std::size_t kFullBlock = 32;  // host routes that are worth a block
+
+std::uint16_t u16(std::size_t value) {
+  return static_cast<std::uint16_t>(value);
+}
+
+std::uint32_t u32(std::size_t value) {
+  return static_cast<std::uint32_t>(value);
+}
 
 // ---- tries
 
@@ -71,6 +82,105 @@ void insert6(IdentityImage& image, const ir::Prefix& prefix, std::uint32_t leaf)
     block = below;
   }
   fill(image.blocks6, block * kBlock, b[i], left, leaf);
+}
+
+// The leaf that decides an address.
+std::uint32_t& leaf4(IdentityImage& image, std::uint32_t address) {
+  std::uint32_t* entry = &image.root4[address >> 16U];
+  for (const unsigned shift : {8U, 0U}) {
+    if ((*entry & kChild) == 0) break;
+    entry = &image.blocks4[(*entry & ~kChild) * kBlock + (address >> shift & 255U)];
+  }
+  return *entry;
+}
+
+// ---- hashes of host routes
+
+struct Words6 {
+  std::uint64_t high = 0, low = 0;
+};
+Words6 words6(const std::array<std::uint8_t, 16>& address) {
+  Words6 out;
+  std::memcpy(&out.high, address.data(), 8);
+  std::memcpy(&out.low, address.data() + 8, 8);
+  return out;
+}
+
+std::uint64_t hash_of(const Host6Wire& host) {
+  const Words6 w = words6(host.address);
+  return hash6(w.high, w.low);
+}
+std::uint32_t tag6(std::uint64_t hash) {
+  return static_cast<std::uint32_t>(hash >> 16U);
+}
+
+constexpr std::uint32_t kLeastBits = 4, kMostBits = 20;
+
+// Two hosts a bucket on average.
+std::uint32_t roomy_bits(std::size_t hosts) {
+  std::uint32_t bits = kLeastBits;
+  while (bits < kMostBits && (std::size_t{2} << bits) < hosts) ++bits;
+  return bits;
+}
+
+// Puts hosts into buckets in their order; those for which there is no room are given back by index.
+std::vector<std::size_t> fill4(const std::vector<Host4>& hosts, std::uint32_t bits,
+                               std::vector<Bucket4Wire>& buckets) {
+  std::vector<std::size_t> left;
+  buckets.assign(std::size_t{1} << bits, {});
+  for (std::size_t i = 0; i < hosts.size(); ++i) {
+    Bucket4Wire& b = buckets[bucket4(hosts[i].address, bits)];
+    const auto slot = std::find(b.leaf.begin(), b.leaf.end(), 0U) - b.leaf.begin();
+    if (slot == static_cast<std::ptrdiff_t>(kSlots)) {
+      left.push_back(i);
+      continue;
+    }
+    b.address[static_cast<std::size_t>(slot)] = hosts[i].address;
+    b.leaf[static_cast<std::size_t>(slot)] = hosts[i].leaf;
+  }
+  return left;
+}
+
+// The same; host k stands at k + 1. A tag occurs once in a bucket.
+std::vector<std::size_t> fill6(const std::vector<Host6Wire>& hosts, std::uint32_t bits,
+                               std::vector<Bucket6Wire>& buckets) {
+  std::vector<std::size_t> left;
+  buckets.assign(std::size_t{1} << bits, {});
+  for (std::size_t i = 0; i < hosts.size(); ++i) {
+    const std::uint64_t hash = hash_of(hosts[i]);
+    Bucket6Wire& b = buckets[hash >> (64U - bits)];
+    std::size_t slot = 0;
+    while (slot < kSlots && b.host[slot] != 0 && b.tag[slot] != tag6(hash)) ++slot;
+    if (slot == kSlots || b.host[slot] != 0) {
+      left.push_back(i);
+      continue;
+    }
+    b.tag[slot] = tag6(hash);
+    b.host[slot] = u32(i + 1);
+  }
+  return left;
+}
+
+template <class Host>
+std::vector<Host> take_out(std::vector<Host>& hosts, const std::vector<std::size_t>& indices) {
+  std::vector<Host> out;
+  for (auto it = indices.rbegin(); it != indices.rend(); ++it) {
+    out.push_back(hosts[*it]);
+    hosts.erase(hosts.begin() + static_cast<std::ptrdiff_t>(*it));
+  }
+  return out;
+}
+
+// The fewest buckets in which all hosts find room.
+template <class Host, class Bucket>
+std::uint32_t least_bits(const std::vector<Host>& hosts,
+                         std::vector<std::size_t> (*fill_buckets)(const std::vector<Host>&,
+                                                                  std::uint32_t,
+                                                                  std::vector<Bucket>&)) {
+  std::vector<Bucket> buckets;
+  std::uint32_t bits = roomy_bits(hosts.size());
+  while (bits < kMostBits && !fill_buckets(hosts, bits, buckets).empty()) ++bits;
+  return bits;
 }
 
 // ---- files
@@ -163,7 +273,7 @@ class FileReader {
 // Every entry is a leaf in range or names a block that nothing else names; `depth` strides follow.
 bool trie_sound(const std::vector<std::uint32_t>& blocks, std::vector<bool>& used,
                 std::uint32_t entry, int depth, std::size_t identities) {
-  if ((entry & kChild) == 0) return entry <= identities;
+  if ((entry & kChild) == 0) return (entry & kLeaf) <= identities;
   const std::size_t block = entry & ~kChild;
   if (depth == 0 || block >= used.size() || used[block]) return false;
   used[block] = true;
@@ -194,7 +304,7 @@ void append_span(std::vector<AddressSpan>& out, const ir::IpAddress& first, std:
 void walk(const std::vector<std::uint32_t>& blocks, std::uint32_t entry, ir::IpAddress first,
           std::size_t byte, std::vector<AddressSpan>& out) {
   if ((entry & kChild) == 0) {
-    append_span(out, first, entry);
+    append_span(out, first, entry & kLeaf);
     return;
   }
   for (std::size_t i = 0; i < kBlock; ++i) {
@@ -215,6 +325,29 @@ std::optional<ir::IpAddress> behind(const ir::Prefix& prefix) {
   return std::nullopt;
 }
 
+// Host routes laid over the spans of a trie.
+struct HostSpan {
+  ir::IpAddress address;
+  std::uint32_t leaf;
+};
+std::vector<AddressSpan> overlay(const std::vector<AddressSpan>& spans,
+                                 const std::vector<HostSpan>& hosts) {
+  std::vector<AddressSpan> out;
+  auto host = hosts.begin();
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    append_span(out, spans[i].first, spans[i].leaf);
+    while (host != hosts.end() && (i + 1 == spans.size() || host->address < spans[i + 1].first)) {
+      append_span(out, host->address, host->leaf);
+      const auto next = behind(ir::host_prefix(host->address));
+      if (next && (i + 1 == spans.size() || *next < spans[i + 1].first)) {
+        append_span(out, *next, spans[i].leaf);
+      }
+      ++host;
+    }
+  }
+  return out;
+}
+
 // ---- policy tables
 
 RecordWire encode_record(const ir::VerdictRecord& r, const std::vector<std::string>& parsers) {
@@ -231,15 +364,15 @@ RecordWire encode_record(const ir::VerdictRecord& r, const std::vector<std::stri
   }
   switch (r.verdict) {
     case ir::VerdictKind::Allow:
-      out.verdict = static_cast<std::uint8_t>(RecordVerdict::Allow);
+      out.verdict = static_cast<std::uint8_t>(CellKind::Allow);
       break;
     case ir::VerdictKind::Redirect:
-      out.verdict = static_cast<std::uint8_t>(RecordVerdict::Redirect);
+      out.verdict = static_cast<std::uint8_t>(CellKind::Redirect);
       break;
     case ir::VerdictKind::Deny:
     case ir::VerdictKind::Error:
     case ir::VerdictKind::Depends:
-      out.verdict = static_cast<std::uint8_t>(RecordVerdict::Deny);
+      out.verdict = static_cast<std::uint8_t>(CellKind::Drop);
       out.drop = r.reason == ir::Reason::PolicyDeny ? kDropPolicyDeny : kDropPolicy;
       return out;
   }
@@ -247,75 +380,244 @@ RecordWire encode_record(const ir::VerdictRecord& r, const std::vector<std::stri
   return out;
 }
 
-Expected<PolicyImage> check_sizes(const ir::PolicyTable& ingress, const ir::PolicyTable& egress) {
-  std::size_t cells = 0;
-  std::size_t records = 0;
-  for (const ir::PolicyTable* t : {&ingress, &egress}) {
-    if (t->classes == 0 || t->columns() == 0 || t->records.empty()) {
-      return Error{"the policy has no tables"};
-    }
-    if (t->classes > kMaxIndex || t->columns() > kMaxIndex) {
-      return Error{
-          fmt::format("{} identity classes × {} port classes: the tables hold 65535 of each",
-                      t->classes, t->columns())};
-    }
-    cells += t->cells.size();
-    records += t->records.size();
-  }
-  if (cells > kMaxCells || records > kMaxIndex) {
-    return Error{fmt::format("{} decisions, {} verdicts: the tables hold {} and {}", cells, records,
-                             kMaxCells, kMaxIndex)};
-  }
-  return PolicyImage{};
+CellKind kind_of(const RecordWire& r) {
+  return r.drop != 0 ? CellKind::Drop : static_cast<CellKind>(r.verdict);
 }
 
-std::uint16_t u16(std::size_t value) {
-  return static_cast<std::uint16_t>(value);
+// The ways of an encoder that gives up say what would help.
+Error too_large(std::size_t have, const char* what, std::size_t limit) {
+  return Error{
+      fmt::format("{} {}, and the tables hold {}: the policies that select it tell too many peers "
+                  "and ports apart",
+                  have, what, limit)};
 }
 
-Expected<ir::PolicyTable> decode_direction(const PolicyImage& image, std::size_t direction) {
+// A direction of a policy with rows and columns that say the same made one.
+struct Compact {
+  std::vector<std::vector<std::uint16_t>> rows;  // [row][column of the table] = cell
+  std::vector<std::uint16_t> column_of;          // per column of the table: which one it became
+  std::size_t columns = 0;
+};
+
+Compact compact(const ir::PolicyTable& table, const std::vector<std::uint16_t>& cell_of_record,
+                std::vector<std::uint16_t>& row_of) {
+  Compact out;
+  const std::size_t width = table.columns();
+  std::map<std::vector<std::uint16_t>, std::vector<std::size_t>>
+      rows;  // → classes, in content order
+  for (std::size_t c = 0; c < table.classes; ++c) {
+    std::vector<std::uint16_t> row(width);
+    for (std::size_t k = 0; k < width; ++k) row[k] = cell_of_record[table.cells[c * width + k]];
+    rows[std::move(row)].push_back(c);
+  }
+  std::vector<std::uint16_t> row_of_class(table.classes);
+  for (const auto& [row, classes] : rows) {
+    for (const std::size_t c : classes) row_of_class[c] = u16(out.rows.size());
+    out.rows.push_back(row);
+  }
+  for (const std::uint32_t c : table.class_of) row_of.push_back(row_of_class[c]);
+  std::map<std::vector<std::uint16_t>, std::uint16_t> columns;
+  for (std::size_t k = 0; k < width; ++k) {
+    std::vector<std::uint16_t> column(out.rows.size());
+    for (std::size_t r = 0; r < out.rows.size(); ++r) column[r] = out.rows[r][k];
+    out.column_of.push_back(
+        columns.try_emplace(std::move(column), u16(columns.size())).first->second);
+  }
+  out.columns = columns.size();
+  return out;
+}
+
+ir::L4Key end_of(const ir::PolicyTable& t, std::size_t column) {
+  return column + 1 < t.columns() ? t.column_begin[column + 1] : ir::kL4KeyEnd;
+}
+
+void put_pages(const ir::PolicyTable& t, std::size_t direction, const Compact& compact,
+               std::map<std::vector<std::uint16_t>, std::uint16_t>& known, PolicyImage& out) {
+  const auto add_page = [&](std::vector<std::uint16_t> page) {
+    const auto [it, fresh] = known.try_emplace(std::move(page), u16(known.size()));
+    if (fresh) out.pages.insert(out.pages.end(), it->first.begin(), it->first.end());
+    return it->second;
+  };
+  std::size_t column = 0;
+  std::optional<std::pair<std::uint16_t, std::uint16_t>> uniform;  // column, its page
+  for (std::size_t slot = 0; slot < ir::kProtocolClasses * kPagesPerClass; ++slot) {
+    const std::size_t first = slot * kPageSize;
+    while (end_of(t, column) <= first) ++column;
+    std::uint16_t& page = out.page_of_port[direction * kClassSlots * kPagesPerClass + slot];
+    if (end_of(t, column) >= first + kPageSize) {
+      const std::uint16_t c = compact.column_of[column];
+      if (!uniform || uniform->first != c) {
+        uniform = {c, add_page(std::vector<std::uint16_t>(kPageSize, c))};
+      }
+      page = uniform->second;
+      continue;
+    }
+    std::vector<std::uint16_t> mixed;
+    for (std::size_t key = first; key < first + kPageSize; ++key) {
+      while (end_of(t, column) <= key) ++column;
+      mixed.push_back(compact.column_of[column]);
+    }
+    page = add_page(std::move(mixed));
+  }
+}
+
+// What a policy image contradicts itself in; empty where it is sound.
+std::string policy_fault(const PolicyImage& image) {
+  if (image.records.size() > kCellRecord || image.cells.size() > kMaxCells ||
+      image.pages.size() / kPageSize > kMaxIndex) {
+    return "a section is too large";
+  }
+  for (const RecordWire& r : image.records) {
+    if (r.verdict > 2 || r.parser > image.parsers.size() ||
+        r.reason > static_cast<std::uint8_t>(ir::Reason::None) || (r.auth & 0x7FU) > 3 ||
+        r.auth == 0x80U || (r.verdict == 0 && r.drop == 0)) {
+      return "a verdict is damaged";
+    }
+  }
+  const DirectionInfo(&d)[2] = image.direction;
+  const std::size_t rows = std::size_t{d[0].rows} + d[1].rows;
+  if (d[0].rows == 0 || d[1].rows == 0 || d[0].rows > kMaxIndex || d[1].rows > kMaxIndex ||
+      d[0].first_row != 0 || d[1].first_row != d[0].rows || image.row_begin.size() != rows + 1 ||
+      image.row_begin.back() != image.cells.size()) {
+    return "decisions are missing";
+  }
+  std::size_t reserved = 1;
+  if (!image.intervals()) {
+    reserved = std::max(d[0].columns, d[1].columns);
+    if (d[0].columns == 0 || d[1].columns == 0) return "port classes are missing";
+  }
+  if (image.row_begin[0] != reserved || reserved > image.cells.size()) {
+    return "decisions are missing";
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    if (image.row_begin[r + 1] <= image.row_begin[r]) return "rows are out of order";
+    const std::size_t width = image.row_begin[r + 1] - image.row_begin[r];
+    if (!image.intervals() && width != d[r < d[0].rows ? 0 : 1].columns) {
+      return "a row has the wrong width";
+    }
+  }
+  for (std::size_t i = 0; i < image.cells.size(); ++i) {
+    const std::size_t record = image.cells[i] & kCellRecord;
+    if (i < reserved ? image.cells[i] != 0
+                     : record == 0 || record > image.records.size() ||
+                           static_cast<CellKind>(image.cells[i] >> 14U) !=
+                               kind_of(image.records[record - 1])) {
+      return "a decision names no verdict";
+    }
+  }
+  if (image.intervals()) {
+    if (image.keys.size() != image.cells.size() || image.keys[0] != 0 || d[0].columns != 0 ||
+        d[1].columns != 0 || !image.pages.empty() || !image.page_of_port.empty()) {
+      return "a section has the wrong size";
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::uint32_t before = 0;
+      for (std::size_t i = image.row_begin[r]; i < image.row_begin[r + 1]; ++i) {
+        const bool first = i == image.row_begin[r];
+        if (first ? image.keys[i] != 0 : image.keys[i] <= before)
+          return "intervals are out of order";
+        if (image.keys[i] >= ir::kL4KeyEnd) return "an interval begins too high";
+        before = image.keys[i];
+      }
+    }
+    return "";
+  }
+  if (image.page_of_port.size() != kPageSlots || image.pages.size() % kPageSize != 0) {
+    return "a section has the wrong size";
+  }
+  std::vector<std::uint16_t> highest(image.pages.size() / kPageSize);
+  for (std::size_t i = 0; i < image.pages.size(); ++i) {
+    highest[i / kPageSize] = std::max(highest[i / kPageSize], image.pages[i]);
+  }
+  for (std::size_t slot = 0; slot < kPageSlots; ++slot) {
+    const std::size_t page = image.page_of_port[slot];
+    if (page >= highest.size()) return "a page is missing";
+    if (slot / kPagesPerClass % kClassSlots >= ir::kProtocolClasses) continue;
+    if (highest[page] >= d[slot / (kPageSlots / 2)].columns) return "a port class is out of range";
+  }
+  return "";
+}
+
+// Where a direction's decisions may change: the first key of each column of the decoded table.
+std::vector<ir::L4Key> decoded_columns(const PolicyImage& image, std::size_t direction) {
+  std::set<ir::L4Key> begins;
+  for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) begins.insert(c << 16U);
   const DirectionInfo& info = image.direction[direction];
-  ir::PolicyTable out;
-  out.enforced = info.enforced != 0;
-  out.classes = info.classes;
-  for (std::size_t c = 0; c < ir::kProtocolClasses; ++c) {
-    for (std::size_t port = 0; port < 65536; ++port) {
-      const std::size_t slot = (direction * kClassSlots + c) * kPagesPerClass + port / kPageSize;
-      const std::size_t page = image.page_of_port[slot];
-      if (page * kPageSize >= image.pages.size()) return Error{"a page is missing"};
-      const std::uint16_t column = image.pages[page * kPageSize + port % kPageSize];
-      const std::size_t known = out.column_begin.size();
-      if (column == known && known < info.columns) {
-        if (c == ir::kOther && port != 0) return Error{"ports where the protocol has none"};
-        out.column_begin.push_back(static_cast<ir::L4Key>(c << 16U | port));
-      } else if (known == 0 || column + 1U != known ||
-                 (port == 0 && out.column_begin.back() < c << 16U)) {
-        return Error{"port classes are out of order"};
+  if (image.intervals()) {
+    for (std::size_t i = image.row_begin[info.first_row];
+         i < image.row_begin[info.first_row + info.rows]; ++i) {
+      // Class 0 has no ports: all its keys are answered by the first.
+      if (image.keys[i] >= 1U << 16U) begins.insert(image.keys[i]);
+    }
+  } else {
+    for (std::size_t slot = kPagesPerClass; slot < ir::kProtocolClasses * kPagesPerClass; ++slot) {
+      const std::size_t at = direction * kPageSlots / 2 + slot;
+      const std::uint16_t* page = &image.pages[image.page_of_port[at] * kPageSize];
+      const std::uint16_t* last =
+          &image.pages[image.page_of_port[at - 1] * kPageSize + kPageSize - 1];
+      if (page[0] != *last) begins.insert(u32(slot * kPageSize));
+      for (std::size_t i = 1; i < kPageSize; ++i) {
+        if (page[i] != page[i - 1]) begins.insert(u32(slot * kPageSize + i));
       }
     }
   }
-  if (out.column_begin.size() != info.columns) return Error{"port classes are missing"};
-  for (const std::uint16_t c : image.class_of[direction]) {
-    if (c >= info.classes) return Error{"an identity class is out of range"};
-    out.class_of.push_back(c);
+  return {begins.begin(), begins.end()};
+}
+
+std::uint16_t cell_at(const PolicyImage& image, std::size_t direction, std::size_t row,
+                      ir::L4Key key) {
+  const std::size_t r = image.direction[direction].first_row + row;
+  const std::size_t begin = image.row_begin[r];
+  if (image.intervals()) {
+    const auto first = image.keys.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto end = image.keys.begin() + static_cast<std::ptrdiff_t>(image.row_begin[r + 1]);
+    return image
+        .cells[static_cast<std::size_t>(std::upper_bound(first, end, key) - image.keys.begin()) -
+               1];
   }
-  const std::size_t count = std::size_t{info.classes} * info.columns;
-  if (info.first_cell > image.cells.size() || count > image.cells.size() - info.first_cell) {
-    return Error{"decisions are missing"};
+  const std::size_t page = image.page_of_port[direction * kPageSlots / 2 + key / kPageSize];
+  return image.cells[begin + image.pages[page * kPageSize + key % kPageSize]];
+}
+
+ir::PolicyTable decode_direction(const PolicyImage& image, const ClassImage& classes,
+                                 std::size_t slot, std::size_t direction) {
+  const DirectionInfo& info = image.direction[direction];
+  ir::PolicyTable out;
+  out.enforced = info.enforced != 0;
+  out.column_begin = decoded_columns(image, direction);
+  out.classes = info.rows;
+  for (const std::uint32_t c : classes.class_of) {
+    out.class_of.push_back(classes.row(slot, direction, c));
   }
-  if (info.first_record > image.records.size() ||
-      info.records > image.records.size() - info.first_record) {
-    return Error{"verdicts are missing"};
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t record = image.cells[info.first_cell + i];
-    if (record < info.first_record || record - info.first_record >= info.records) {
-      return Error{"a decision names no verdict of its direction"};
+  for (std::size_t row = 0; row < info.rows; ++row) {
+    for (const ir::L4Key key : out.column_begin) {
+      out.cells.push_back(u16((cell_at(image, direction, row, key) & kCellRecord) - 1));
     }
-    out.cells.push_back(u16(record - info.first_record));
   }
-  for (std::uint32_t i = 0; i < info.records; ++i) {
-    out.records.push_back(decode_record(image, info.first_record + i));
+  for (std::size_t r = 1; r <= image.records.size(); ++r) {
+    out.records.push_back(decode_record(image, u32(r)));
+  }
+  return out;
+}
+
+std::uint32_t classes_needed(std::uint32_t classes) {
+  return std::max(SizeClass{}.classes, std::bit_ceil(classes + 1));
+}
+
+// Whether a class and an identity fit into a leaf together.
+bool packable(std::uint32_t classes, std::size_t identities, std::uint32_t class_slots) {
+  const std::size_t shift = static_cast<std::size_t>(std::countr_zero(class_slots));
+  return classes < class_slots && (identities + 1) << shift <= kLeaf;
+}
+
+std::uint32_t at_least(std::uint32_t minimum, std::size_t needed) {
+  return std::max(minimum, std::bit_ceil(u32(needed)));
+}
+
+std::size_t longest_row(const PolicyImage& policy) {
+  std::size_t out = 1;
+  for (std::size_t r = 0; r + 1 < policy.row_begin.size(); ++r) {
+    out = std::max<std::size_t>(out, policy.row_begin[r + 1] - policy.row_begin[r]);
   }
   return out;
 }
@@ -329,8 +631,13 @@ void put(std::string& out, std::size_t offset, const std::vector<T>& values) {
 
 }  // namespace
 
+bool ClassImage::discrete() const {
+  return !packable(classes, class_of.size(), classes_needed(classes));
+}
+
 IdentityImage encode_identities(const ir::NodeView& view,
-                                const std::vector<ir::Identity>& identities) {
+                                const std::vector<ir::Identity>& identities,
+                                std::size_t trie_blocks) {
   IdentityImage out;
   out.root4.assign(kRoot4, 0);
   add_block(out.blocks6, 0);
@@ -343,84 +650,182 @@ IdentityImage encode_identities(const ir::NodeView& view,
   order.erase(std::unique(order.begin(), order.end(),
                           [](const auto& a, const auto& b) { return a.first == b.first; }),
               order.end());
+  // How full the trie's last blocks would be, and which of them stand for more than host routes.
+  std::map<std::uint32_t, std::size_t> routes24;
+  std::set<std::uint32_t> blocks16, mixed24;
   for (const auto& [prefix, identity] : order) {
+    if (prefix.address.family != ir::Family::V4 || prefix.length <= 16) continue;
+    const std::uint32_t address = prefix.address.v4();
+    blocks16.insert(address >> 16U);
+    if (prefix.length <= 24) continue;
+    ++routes24[address >> 8U];
+    if (prefix.length < 32) mixed24.insert(address >> 8U);
+  }
+  const bool sparse = blocks16.size() + routes24.size() > trie_blocks;
+  const auto hashed = [&](const ir::Prefix& p) {
+    if (p.address.family == ir::Family::V6) return p.length == 128;
+    if (!sparse || p.length != 32) return false;
+    const std::uint32_t block = p.address.v4() >> 8U;
+    return routes24[block] < kFullBlock && mixed24.count(block) == 0;
+  };
+  const auto insert = [&](const ir::Prefix& prefix, std::uint32_t leaf) {
     if (prefix.address.family == ir::Family::V4) {
-      insert4(out, prefix, identity + 1);
+      insert4(out, prefix, leaf);
     } else {
-      insert6(out, prefix, identity + 1);
+      insert6(out, prefix, leaf);
+    }
+  };
+  for (const auto& [prefix, identity] : order) {
+    if (!hashed(prefix)) {
+      insert(prefix, identity + 1);
+    } else if (prefix.address.family == ir::Family::V4) {
+      out.hosts4.push_back({prefix.address.v4(), identity + 1});
+    } else {
+      out.hosts6.push_back({prefix.address.bytes, identity + 1, {}});
     }
   }
+  // Host routes for which the hash has no room go to the trie: nothing in it is longer.
+  std::vector<Bucket4Wire> buckets4;
+  for (const Host4& h :
+       take_out(out.hosts4, fill4(out.hosts4, roomy_bits(out.hosts4.size()), buckets4))) {
+    insert(ir::host_prefix(ir::IpAddress::from_v4(h.address)), h.leaf);
+  }
+  std::vector<Bucket6Wire> buckets6;
+  for (const Host6Wire& h :
+       take_out(out.hosts6, fill6(out.hosts6, roomy_bits(out.hosts6.size()), buckets6))) {
+    insert(ir::host_prefix({ir::Family::V6, h.address}), h.leaf);
+  }
+  for (const Host4& h : out.hosts4) leaf4(out, h.address) |= kHashed;
   return out;
 }
 
-Expected<PolicyImage> encode_policy(const ir::PolicyTable& ingress, const ir::PolicyTable& egress) {
-  auto checked = check_sizes(ingress, egress);
-  if (!checked) return checked;
-  PolicyImage out;
+Expected<EncodedPolicy> encode_policy(const ir::PolicyTable& ingress, const ir::PolicyTable& egress,
+                                      std::size_t budget) {
+  EncodedPolicy encoded;
+  PolicyImage& out = encoded.image;
   const ir::PolicyTable* const tables[2] = {&ingress, &egress};
   for (const ir::PolicyTable* t : tables) {
+    if (t->classes == 0 || t->columns() == 0 || t->records.empty()) {
+      return Error{"the policy has no tables"};
+    }
     for (const ir::VerdictRecord& r : t->records) {
       if (!r.parser.empty()) out.parsers.push_back(r.parser);
     }
   }
   std::sort(out.parsers.begin(), out.parsers.end());
   out.parsers.erase(std::unique(out.parsers.begin(), out.parsers.end()), out.parsers.end());
-  if (out.parsers.size() > 255) return Error{"more than 255 proxy parsers"};
+  if (out.parsers.size() > 255) return too_large(out.parsers.size(), "proxy parsers", 255);
+  for (const ir::PolicyTable* t : tables) {
+    for (const ir::VerdictRecord& r : t->records) {
+      out.records.push_back(encode_record(r, out.parsers));
+    }
+  }
+  std::sort(out.records.begin(), out.records.end());
+  out.records.erase(std::unique(out.records.begin(), out.records.end()), out.records.end());
+  if (out.records.size() > kCellRecord) {
+    return too_large(out.records.size(), "different verdicts", kCellRecord);
+  }
 
-  out.page_of_port.assign(kPageSlots, 0);
-  std::map<std::vector<std::uint16_t>, std::uint16_t> pages;
-  const auto add_page = [&](std::vector<std::uint16_t> page) {
-    const auto [it, fresh] = pages.try_emplace(std::move(page), u16(pages.size()));
-    if (fresh) out.pages.insert(out.pages.end(), it->first.begin(), it->first.end());
-    return it->second;
-  };
+  Compact compacts[2];
+  std::size_t cells = 0;
   for (std::size_t d = 0; d < 2; ++d) {
     const ir::PolicyTable& t = *tables[d];
-    DirectionInfo& info = out.direction[d];
-    info.first_cell = static_cast<std::uint32_t>(out.cells.size());
-    info.columns = static_cast<std::uint32_t>(t.columns());
-    info.classes = t.classes;
-    info.first_record = static_cast<std::uint32_t>(out.records.size());
-    info.records = static_cast<std::uint32_t>(t.records.size());
-    info.enforced = t.enforced ? 1 : 0;
-    for (const ir::VerdictRecord& r : t.records)
-      out.records.push_back(encode_record(r, out.parsers));
-    for (const std::uint32_t c : t.class_of) out.class_of[d].push_back(u16(c));
-    for (const std::uint16_t cell : t.cells) out.cells.push_back(u16(info.first_record + cell));
-    std::size_t column = 0;
-    std::optional<std::pair<std::size_t, std::uint16_t>> uniform;  // column, its page
-    for (std::size_t slot = 0; slot < ir::kProtocolClasses * kPagesPerClass; ++slot) {
-      const auto end_of = [&](std::size_t k) {
-        return k + 1 < t.columns() ? t.column_begin[k + 1] : ir::kL4KeyEnd;
-      };
-      const std::size_t first = slot * kPageSize;
-      while (end_of(column) <= first) ++column;
-      std::uint16_t& page = out.page_of_port[d * kClassSlots * kPagesPerClass + slot];
-      if (end_of(column) >= first + kPageSize) {
-        if (!uniform || uniform->first != column) {
-          uniform = {column, add_page(std::vector<std::uint16_t>(kPageSize, u16(column)))};
+    std::vector<std::uint16_t> cell_of_record;
+    for (const ir::VerdictRecord& r : t.records) {
+      const RecordWire wire = encode_record(r, out.parsers);
+      const auto at = std::lower_bound(out.records.begin(), out.records.end(), wire);
+      cell_of_record.push_back(u16(static_cast<std::size_t>(kind_of(wire)) << 14U |
+                                   static_cast<std::size_t>(at - out.records.begin() + 1)));
+    }
+    compacts[d] = compact(t, cell_of_record, encoded.row_of[d]);
+    if (compacts[d].rows.size() > kMaxIndex) {
+      return too_large(compacts[d].rows.size(), "kinds of peers", kMaxIndex);
+    }
+    cells += compacts[d].rows.size() * compacts[d].columns;
+    out.direction[d].rows = u32(compacts[d].rows.size());
+    out.direction[d].enforced = t.enforced ? 1 : 0;
+  }
+  out.direction[1].first_row = out.direction[0].rows;
+  const std::size_t widest = std::max(compacts[0].columns, compacts[1].columns);
+  if (2 * (cells + widest) <= budget && widest <= kMaxIndex) {
+    out.cells.assign(widest, 0);
+    out.page_of_port.assign(kPageSlots, 0);
+    std::map<std::vector<std::uint16_t>, std::uint16_t> pages;
+    for (std::size_t d = 0; d < 2; ++d) {
+      out.direction[d].columns = u32(compacts[d].columns);
+      put_pages(*tables[d], d, compacts[d], pages, out);
+      for (const std::vector<std::uint16_t>& row : compacts[d].rows) {
+        const std::size_t begin = out.cells.size();
+        out.row_begin.push_back(u32(begin));
+        out.cells.resize(begin + compacts[d].columns);
+        for (std::size_t k = 0; k < row.size(); ++k) {
+          out.cells[begin + compacts[d].column_of[k]] = row[k];
         }
-        page = uniform->second;
-        continue;
       }
-      std::vector<std::uint16_t> mixed;
-      for (std::size_t key = first; key < first + kPageSize; ++key) {
-        while (end_of(column) <= key) ++column;
-        mixed.push_back(u16(column));
+    }
+  } else {
+    out.keys = {0};
+    out.cells = {0};
+    for (std::size_t d = 0; d < 2; ++d) {
+      for (const std::vector<std::uint16_t>& row : compacts[d].rows) {
+        out.row_begin.push_back(u32(out.cells.size()));
+        for (std::size_t k = 0; k < row.size(); ++k) {
+          if (k > 0 && row[k] == row[k - 1]) continue;
+          out.keys.push_back(tables[d]->column_begin[k]);
+          out.cells.push_back(row[k]);
+        }
       }
-      page = add_page(std::move(mixed));
+    }
+    if (out.cells.size() > kMaxCells) {
+      return too_large(out.cells.size(), "stretches of ports", kMaxCells);
+    }
+  }
+  out.row_begin.push_back(u32(out.cells.size()));
+  return encoded;
+}
+
+ClassImage encode_classes(const std::vector<const EncodedPolicy*>& policies,
+                          std::size_t identities) {
+  ClassImage out;
+  out.slots = u32(policies.size());
+  out.class_of.assign(identities, 0);
+  out.classes = identities == 0 ? 0 : 1;
+  for (const EncodedPolicy* policy : policies) {
+    for (std::size_t d = 0; d < 2; ++d) {
+      const std::size_t rows = policy->image.direction[d].rows;
+      if (rows <= 1) continue;
+      // Numbered as they first come.
+      std::unordered_map<std::uint64_t, std::uint32_t> finer;
+      for (std::size_t i = 0; i < identities; ++i) {
+        const std::uint64_t key = std::uint64_t{out.class_of[i]} * rows + policy->row_of[d][i];
+        out.class_of[i] = finer.try_emplace(key, u32(finer.size())).first->second;
+      }
+      out.classes = u32(finer.size());
+    }
+  }
+  for (std::uint32_t& c : out.class_of) ++c;
+  if (out.discrete()) {
+    out.classes = u32(identities);
+    for (std::size_t i = 0; i < identities; ++i) out.class_of[i] = u32(i + 1);
+  }
+  out.rows.assign(std::size_t{out.slots} * 2 * out.classes, 0);
+  for (std::size_t slot = 0; slot < policies.size(); ++slot) {
+    for (std::size_t d = 0; d < 2; ++d) {
+      for (std::size_t i = 0; i < identities; ++i) {
+        out.rows[(slot * 2 + d) * out.classes + out.class_of[i] - 1] = policies[slot]->row_of[d][i];
+      }
     }
   }
   return out;
 }
 
 ir::VerdictRecord decode_record(const PolicyImage& image, std::uint32_t record) {
-  const RecordWire& w = image.records[record];
+  const RecordWire& w = image.records[record - 1];
   ir::VerdictRecord out;
-  out.verdict =
-      w.verdict == static_cast<std::uint8_t>(RecordVerdict::Allow)      ? ir::VerdictKind::Allow
-      : w.verdict == static_cast<std::uint8_t>(RecordVerdict::Redirect) ? ir::VerdictKind::Redirect
-                                                                        : ir::VerdictKind::Deny;
+  out.verdict = w.verdict == static_cast<std::uint8_t>(CellKind::Allow) ? ir::VerdictKind::Allow
+                : w.verdict == static_cast<std::uint8_t>(CellKind::Redirect)
+                    ? ir::VerdictKind::Redirect
+                    : ir::VerdictKind::Deny;
   out.reason = static_cast<ir::Reason>(w.reason);
   out.priority = w.priority;
   if (w.parser > 0) out.parser = image.parsers[w.parser - 1U];
@@ -430,26 +835,30 @@ ir::VerdictRecord decode_record(const PolicyImage& image, std::uint32_t record) 
   return out;
 }
 
-Expected<DecodedPolicy> decode_policy(const PolicyImage& image) {
-  auto ingress = decode_direction(image, 0);
-  if (!ingress) return Error{"ingress: " + ingress.error()};
-  auto egress = decode_direction(image, 1);
-  if (!egress) return Error{"egress: " + egress.error()};
-  return DecodedPolicy{std::move(*ingress), std::move(*egress)};
+Expected<DecodedPolicy> decode_policy(const PolicyImage& policy, const ClassImage& classes,
+                                      std::size_t slot) {
+  if (!belong_together(policy, classes, slot)) {
+    return Error{"the images of policy and classes do not belong together"};
+  }
+  return DecodedPolicy{decode_direction(policy, classes, slot, 0),
+                       decode_direction(policy, classes, slot, 1)};
 }
 
 std::vector<AddressSpan> address_spans(const IdentityImage& image) {
   std::vector<AddressSpan> out;
+  std::vector<HostSpan> hosts;
+  for (const Host4& h : image.hosts4) hosts.push_back({ir::IpAddress::from_v4(h.address), h.leaf});
   ir::IpAddress first;
   for (std::size_t i = 0; i < kRoot4; ++i) {
     first.bytes[0] = static_cast<std::uint8_t>(i >> 8U);
     first.bytes[1] = static_cast<std::uint8_t>(i);
     walk(image.blocks4, image.root4[i], first, 2, out);
   }
+  for (const Host6Wire& h : image.hosts6) hosts.push_back({{ir::Family::V6, h.address}, h.leaf});
   first = {};
   first.family = ir::Family::V6;
   walk(image.blocks6, kChild, first, 0, out);
-  return out;
+  return overlay(out, hosts);
 }
 
 std::vector<AddressSpan> address_spans(const ir::NodeView& view) {
@@ -493,7 +902,8 @@ std::string write_image(const IdentityImage& image) {
   return write_file(
       ImageKind::Identities,
       {section(SectionId::Root4, image.root4), section(SectionId::Blocks4, image.blocks4),
-       section(SectionId::Blocks6, image.blocks6), section(SectionId::Numbers, image.numbers)});
+       section(SectionId::Hosts4, image.hosts4), section(SectionId::Blocks6, image.blocks6),
+       section(SectionId::Hosts6, image.hosts6), section(SectionId::Numbers, image.numbers)});
 }
 
 std::string write_image(const PolicyImage& image) {
@@ -507,10 +917,14 @@ std::string write_image(const PolicyImage& image) {
   return write_file(
       ImageKind::Policy,
       {section(SectionId::Directions, directions), section(SectionId::Records, image.records),
-       section(SectionId::PageOfPort, image.page_of_port),
-       section(SectionId::ClassOfIngress, image.class_of[0]),
-       section(SectionId::ClassOfEgress, image.class_of[1]), section(SectionId::Pages, image.pages),
+       section(SectionId::PageOfPort, image.page_of_port), section(SectionId::Pages, image.pages),
+       section(SectionId::RowBegin, image.row_begin), section(SectionId::Keys, image.keys),
        section(SectionId::Cells, image.cells), section(SectionId::Parsers, parsers)});
+}
+
+std::string write_image(const ClassImage& image) {
+  return write_file(ImageKind::Classes, {section(SectionId::ClassOf, image.class_of),
+                                         section(SectionId::Rows, image.rows)});
 }
 
 Expected<IdentityImage> read_identity_image(std::string_view bytes) {
@@ -518,11 +932,12 @@ Expected<IdentityImage> read_identity_image(std::string_view bytes) {
   if (!file) return Error{file.error()};
   IdentityImage out;
   if (!file->get(SectionId::Root4, out.root4) || !file->get(SectionId::Blocks4, out.blocks4) ||
-      !file->get(SectionId::Blocks6, out.blocks6) || !file->get(SectionId::Numbers, out.numbers)) {
+      !file->get(SectionId::Hosts4, out.hosts4) || !file->get(SectionId::Blocks6, out.blocks6) ||
+      !file->get(SectionId::Hosts6, out.hosts6) || !file->get(SectionId::Numbers, out.numbers)) {
     return Error{"a section is missing"};
   }
   if (out.root4.size() != kRoot4 || out.blocks4.size() % kBlock != 0 ||
-      out.blocks6.size() % kBlock != 0 || out.blocks6.empty()) {
+      out.blocks6.size() % kBlock != 0 || out.blocks6.empty() || out.numbers.size() >= kLeaf) {
     return Error{"a trie is cut off"};
   }
   std::vector<bool> used4(out.blocks4.size() / kBlock);
@@ -534,6 +949,32 @@ Expected<IdentityImage> read_identity_image(std::string_view bytes) {
   std::vector<bool> used6(out.blocks6.size() / kBlock);
   if (!trie_sound(out.blocks6, used6, kChild, 16, out.numbers.size())) {
     return Error{"the IPv6 trie is damaged"};
+  }
+  for (const std::vector<bool>* used : {&used4, &used6}) {
+    if (std::find(used->begin(), used->end(), false) != used->end()) {
+      return Error{"a block of a trie hangs in the air"};
+    }
+  }
+  for (std::size_t i = 0; i < out.hosts4.size(); ++i) {
+    const Host4& h = out.hosts4[i];
+    if (h.leaf == 0 || h.leaf > out.numbers.size() ||
+        (i > 0 && out.hosts4[i - 1].address >= h.address) ||
+        (leaf4(out, h.address) & kHashed) == 0) {
+      return Error{"the IPv4 host routes are damaged"};
+    }
+  }
+  for (std::size_t i = 0; i < out.hosts6.size(); ++i) {
+    const Host6Wire& h = out.hosts6[i];
+    if (h.leaf == 0 || h.leaf > out.numbers.size() ||
+        (i > 0 && out.hosts6[i - 1].address >= h.address)) {
+      return Error{"the IPv6 host routes are damaged"};
+    }
+  }
+  std::vector<Bucket4Wire> buckets4;
+  std::vector<Bucket6Wire> buckets6;
+  if (!fill4(out.hosts4, least_bits(out.hosts4, fill4), buckets4).empty() ||
+      !fill6(out.hosts6, least_bits(out.hosts6, fill6), buckets6).empty()) {
+    return Error{"the host routes do not fit into any hash"};
   }
   return out;
 }
@@ -547,17 +988,12 @@ Expected<PolicyImage> read_policy_image(std::string_view bytes) {
   if (!file->get(SectionId::Directions, directions) ||
       !file->get(SectionId::Records, out.records) ||
       !file->get(SectionId::PageOfPort, out.page_of_port) ||
-      !file->get(SectionId::ClassOfIngress, out.class_of[0]) ||
-      !file->get(SectionId::ClassOfEgress, out.class_of[1]) ||
-      !file->get(SectionId::Pages, out.pages) || !file->get(SectionId::Cells, out.cells) ||
+      !file->get(SectionId::Pages, out.pages) || !file->get(SectionId::RowBegin, out.row_begin) ||
+      !file->get(SectionId::Keys, out.keys) || !file->get(SectionId::Cells, out.cells) ||
       !file->get(SectionId::Parsers, parsers)) {
     return Error{"a section is missing"};
   }
-  if (directions.size() != 2 || out.page_of_port.size() != kPageSlots ||
-      out.pages.size() % kPageSize != 0 || out.pages.size() / kPageSize > kMaxIndex + 1 ||
-      out.cells.size() > kMaxCells || out.records.size() > kMaxIndex + 1) {
-    return Error{"a section has the wrong size"};
-  }
+  if (directions.size() != 2) return Error{"a section has the wrong size"};
   std::copy(directions.begin(), directions.end(), out.direction);
   if (!parsers.empty() && parsers.back() != '\0') return Error{"parser names are cut off"};
   for (auto it = parsers.begin(); it != parsers.end();) {
@@ -565,57 +1001,198 @@ Expected<PolicyImage> read_policy_image(std::string_view bytes) {
     out.parsers.emplace_back(it, end);
     it = end + 1;
   }
-  for (const RecordWire& r : out.records) {
-    if (r.verdict > 2 || r.parser > out.parsers.size() ||
-        r.reason > static_cast<std::uint8_t>(ir::Reason::None) || (r.auth & 0x7FU) > 3 ||
-        r.auth == 0x80U) {
-      return Error{"a verdict is damaged"};
+  std::string fault = policy_fault(out);
+  if (!fault.empty()) return Error{std::move(fault)};
+  return out;
+}
+
+Expected<ClassImage> read_class_image(std::string_view bytes) {
+  const auto file = FileReader::open(bytes, ImageKind::Classes);
+  if (!file) return Error{file.error()};
+  ClassImage out;
+  if (!file->get(SectionId::ClassOf, out.class_of) || !file->get(SectionId::Rows, out.rows)) {
+    return Error{"a section is missing"};
+  }
+  std::vector<bool> used(out.class_of.size() + 1);
+  for (const std::uint32_t c : out.class_of) {
+    if (c == 0 || c > out.class_of.size()) return Error{"a class is out of range"};
+    used[c] = true;
+    out.classes = std::max(out.classes, c);
+  }
+  for (std::uint32_t c = 1; c <= out.classes; ++c) {
+    if (!used[c]) return Error{"a class is empty"};
+  }
+  if (out.discrete()) {
+    for (std::size_t i = 0; i < out.class_of.size(); ++i) {
+      if (out.class_of[i] != i + 1) return Error{"there are too many classes"};
     }
   }
-  const auto decoded = decode_policy(out);
-  if (!decoded) return Error{decoded.error()};
+  const std::size_t width = 2 * std::size_t{out.classes};
+  if (width == 0 ? !out.rows.empty() : out.rows.size() % width != 0) {
+    return Error{"rows are missing"};
+  }
+  out.slots = width == 0 ? 0 : u32(out.rows.size() / width);
   return out;
 }
 
-SizeClass size_class(const IdentityImage& identities, const PolicyImage& policy) {
+SizeClass node_sizes(const IdentityImage& identities, const ClassImage& classes) {
   const SizeClass least;
-  const auto at_least = [](std::uint32_t minimum, std::size_t needed) {
-    return std::max(minimum, std::bit_ceil(static_cast<std::uint32_t>(needed)));
-  };
   SizeClass out;
   out.trie4_blocks = at_least(least.trie4_blocks, identities.blocks4.size() / kBlock);
+  out.hash4_bits = least_bits(identities.hosts4, fill4);
+  out.hash6_bits = least_bits(identities.hosts6, fill6);
+  out.hosts6 = at_least(least.hosts6, identities.hosts6.size() + 1);
   out.trie6_blocks = at_least(least.trie6_blocks, identities.blocks6.size() / kBlock);
-  out.identities =
-      at_least(least.identities, std::max(policy.class_of[0].size(), policy.class_of[1].size()));
-  out.pages = at_least(least.pages, policy.pages.size() / kPageSize);
-  out.cells = at_least(least.cells, policy.cells.size());
-  out.records = at_least(least.records, policy.records.size());
+  out.classes = classes_needed(classes.classes);
+  out.identity_shift =
+      classes.discrete() ? 0 : static_cast<std::uint32_t>(std::countr_zero(out.classes));
   return out;
 }
 
-std::string tries_value(const IdentityImage& image, const SizeClass& sizes) {
-  std::string out(sizes.tries_size(), '\0');
-  put(out, 0, image.root4);
-  put(out, 4 * kRoot4, image.blocks4);
-  put(out, 4 * (kRoot4 + kBlock * sizes.trie4_blocks), image.blocks6);
+SizeClass with_policy(SizeClass sizes, const PolicyImage& policy) {
+  const SizeClass least;
+  sizes.records = at_least(least.records, policy.records.size() + 1);
+  if (policy.intervals()) {
+    sizes.pages = sizes.cells = 0;
+    sizes.intervals = at_least(least.cells, policy.keys.size());
+    // In steps of four, so that programs are shared.
+    sizes.interval_steps =
+        u32((static_cast<std::size_t>(std::bit_width(longest_row(policy))) + 3) / 4 * 4);
+  } else {
+    sizes.pages = at_least(least.pages, policy.pages.size() / kPageSize);
+    sizes.cells = at_least(least.cells, policy.cells.size());
+    sizes.intervals = sizes.interval_steps = 0;
+  }
+  return sizes;
+}
+
+SizeClass size_class(const IdentityImage& identities, const ClassImage& classes,
+                     const PolicyImage& policy) {
+  return with_policy(node_sizes(identities, classes), policy);
+}
+
+bool fits(const IdentityImage& identities, const ClassImage& classes, const PolicyImage& policy,
+          const SizeClass& sizes) {
+  if (identities.numbers.size() != classes.class_of.size()) return false;
+  std::vector<Bucket4Wire> buckets4;
+  std::vector<Bucket6Wire> buckets6;
+  if (identities.blocks4.size() / kBlock > sizes.trie4_blocks ||
+      identities.blocks6.size() / kBlock > sizes.trie6_blocks ||
+      identities.hosts6.size() + 1 > sizes.hosts6 || sizes.hash4_bits < kLeastBits ||
+      sizes.hash4_bits > kMostBits || sizes.hash6_bits < kLeastBits ||
+      sizes.hash6_bits > kMostBits ||
+      !fill4(identities.hosts4, sizes.hash4_bits, buckets4).empty() ||
+      !fill6(identities.hosts6, sizes.hash6_bits, buckets6).empty()) {
+    return false;
+  }
+  if (classes.classes >= sizes.classes) return false;
+  if (sizes.identity_shift == 0) {
+    // Every identity must be its own class.
+    for (std::size_t i = 0; i < classes.class_of.size(); ++i) {
+      if (classes.class_of[i] != i + 1) return false;
+    }
+  } else if (sizes.classes != 1U << sizes.identity_shift ||
+             !packable(classes.classes, classes.class_of.size(), sizes.classes)) {
+    return false;
+  }
+  if (policy.records.size() >= sizes.records) return false;
+  if (policy.intervals()) {
+    return policy.keys.size() <= sizes.intervals && sizes.interval_steps < 32 &&
+           longest_row(policy) <= std::size_t{1} << sizes.interval_steps;
+  }
+  return sizes.intervals == 0 && policy.pages.size() / kPageSize <= sizes.pages &&
+         policy.cells.size() <= sizes.cells;
+}
+
+bool belong_together(const PolicyImage& policy, const ClassImage& classes, std::size_t slot) {
+  if (slot >= classes.slots) return false;
+  for (std::size_t d = 0; d < 2; ++d) {
+    for (std::uint32_t c = 1; c <= classes.classes; ++c) {
+      if (classes.row(slot, d, c) >= policy.direction[d].rows) return false;
+    }
+  }
+  return true;
+}
+
+std::string node_half(const IdentityImage& identities, const ClassImage& classes,
+                      const SizeClass& sizes) {
+  std::string out(sizes.node_half_size(), '\0');
+  const auto leaf = [&](std::uint32_t identity) {
+    if (sizes.identity_shift == 0 || identity == 0) return identity;
+    return identity << sizes.identity_shift | classes.class_of[identity - 1];
+  };
+  const auto entries = [&](std::vector<std::uint32_t> values) {
+    for (std::uint32_t& e : values) {
+      if ((e & kChild) == 0) e = (e & kHashed) | leaf(e & kLeaf);
+    }
+    return values;
+  };
+  put(out, 0, entries(identities.root4));
+  put(out, sizes.blocks4_offset(), entries(identities.blocks4));
+  put(out, sizes.blocks6_offset(), entries(identities.blocks6));
+  std::vector<Host4> hosts4 = identities.hosts4;
+  for (Host4& h : hosts4) h.leaf = leaf(h.leaf);
+  std::vector<Bucket4Wire> buckets4;
+  std::vector<Bucket6Wire> buckets6;
+  POLICYC_CHECK(fill4(hosts4, sizes.hash4_bits, buckets4).empty(), "image fits its size class");
+  POLICYC_CHECK(fill6(identities.hosts6, sizes.hash6_bits, buckets6).empty(),
+                "image fits its size class");
+  put(out, sizes.hash4_offset(), buckets4);
+  put(out, sizes.hash6_offset(), buckets6);
+  std::vector<Host6Wire> hosts6 = identities.hosts6;
+  for (Host6Wire& h : hosts6) h.leaf = leaf(h.leaf);
+  put(out, sizes.hosts6_offset() + sizeof(Host6Wire), hosts6);
   return out;
 }
 
-std::string tables_value(const PolicyImage& image, const SizeClass& sizes,
-                         std::uint16_t proxy_port) {
-  std::string out(sizes.tables_size(), '\0');
-  std::vector<DirectionWire> directions;
-  for (const DirectionInfo& d : image.direction) directions.push_back({d.first_cell, d.columns});
-  put(out, 0, directions);
-  out[kProxyPortOffset] = static_cast<char>(proxy_port >> 8U);
-  out[kProxyPortOffset + 1] = static_cast<char>(proxy_port & 0xFFU);
-  put(out, sizes.records_offset(), image.records);
-  put(out, sizes.page_of_offset(), image.page_of_port);
-  put(out, sizes.class_of_offset(), image.class_of[0]);
-  put(out, sizes.class_of_offset() + 2 * std::size_t{sizes.identities}, image.class_of[1]);
-  put(out, sizes.pages_offset(), image.pages);
-  put(out, sizes.cells_offset(), image.cells);
+std::string policy_half(const PolicyImage& policy, const ClassImage& classes, std::size_t slot,
+                        const SizeClass& sizes) {
+  POLICYC_CHECK(belong_together(policy, classes, slot), "the policy's own slot");
+  std::string out(sizes.policy_half_size(), '\0');
+  std::vector<RecordWire> records(1);
+  records[0].drop = kDropUnknownL3;
+  records.insert(records.end(), policy.records.begin(), policy.records.end());
+  put(out, 0, records);
+  // Peers without an identity read the first cells, which name record 0.
+  const std::size_t words = policy.intervals() ? 2 : 1;
+  std::vector<std::uint32_t> rows(2 * words * sizes.classes);
+  for (std::size_t d = 0; d < 2; ++d) {
+    for (std::uint32_t c = 0; c <= classes.classes; ++c) {
+      const std::size_t at = words * (d * sizes.classes + c);
+      const std::size_t row = c == 0 ? 0 : policy.direction[d].first_row + classes.row(slot, d, c);
+      rows[at] = c == 0 ? 0 : policy.row_begin[row];
+      if (words == 2) rows[at + 1] = c == 0 ? 1 : policy.row_begin[row + 1] - policy.row_begin[row];
+    }
+  }
+  put(out, sizes.rows_offset(), rows);
+  if (policy.intervals()) {
+    put(out, sizes.keys_offset(), policy.keys);
+  } else {
+    put(out, sizes.page_of_offset(), policy.page_of_port);
+    put(out, sizes.pages_offset(), policy.pages);
+  }
+  put(out, sizes.cells_offset(), policy.cells);
   return out;
+}
+
+std::string node_value(const IdentityImage& identities, const ClassImage& classes,
+                       const SizeClass& sizes, const NodeSettings& settings) {
+  std::string out(kNodeHeader, '\0');
+  if (settings.observe) out[kFlagsOffset] = static_cast<char>(kNodeObserve);
+  for (std::size_t p = 0; p < 256; ++p) {
+    out[kProtocolClassOffset + p] =
+        static_cast<char>(ir::protocol_class(static_cast<ir::Protocol>(p)));
+  }
+  out[kProxyPortOffset] = static_cast<char>(settings.proxy_port >> 8U);
+  out[kProxyPortOffset + 1] = static_cast<char>(settings.proxy_port & 0xFFU);
+  const std::string half = node_half(identities, classes, sizes);
+  return out + half + half;
+}
+
+std::string policy_value(const PolicyImage& policy, const ClassImage& classes, std::size_t slot,
+                         const SizeClass& sizes) {
+  const std::string half = policy_half(policy, classes, slot, sizes);
+  return half + half;
 }
 
 }  // namespace policyc::bpf

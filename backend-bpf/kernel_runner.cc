@@ -14,13 +14,6 @@ constexpr std::uint16_t kProxyPort = 15001;
 // What a packet for the proxy carries: Cilium's mark, the port in network byte order.
 constexpr std::uint32_t kProxyMark = 0x0200U | 0x993AU << 16U;
 
-bool fits(const IdentityImage& tries, const PolicyImage& policy, const SizeClass& sizes) {
-  const SizeClass needed = size_class(tries, policy);
-  return needed.trie4_blocks <= sizes.trie4_blocks && needed.trie6_blocks <= sizes.trie6_blocks &&
-         needed.identities <= sizes.identities && needed.pages <= sizes.pages &&
-         needed.cells <= sizes.cells && needed.records <= sizes.records;
-}
-
 }  // namespace
 
 KernelRunner::KernelRunner(std::string directory, Manifest manifest, const ir::World& world,
@@ -54,9 +47,63 @@ Expected<std::string> KernelRunner::read(const std::string& path) {
   return bytes;
 }
 
+Expected<KernelRunner::Node*> KernelRunner::node(const ManifestEndpoint& endpoint) {
+  const auto key = std::pair(endpoint.identities, endpoint.classes);
+  const auto it = nodes_.find(key);
+  if (it != nodes_.end()) return &it->second;
+  const auto identity_bytes = read(endpoint.identities);
+  if (!identity_bytes) return Error{identity_bytes.error()};
+  const auto class_bytes = read(endpoint.classes);
+  if (!class_bytes) return Error{class_bytes.error()};
+  auto identities = read_identity_image(*identity_bytes);
+  if (!identities) {
+    return Error{fmt::format("{}/{}: {}", directory_, endpoint.identities, identities.error())};
+  }
+  auto classes = read_class_image(*class_bytes);
+  if (!classes) {
+    return Error{fmt::format("{}/{}: {}", directory_, endpoint.classes, classes.error())};
+  }
+  Node& node = nodes_[key];
+  node.identities = std::move(*identities);
+  node.classes = std::move(*classes);
+  return &node;
+}
+
+Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const ManifestEndpoint& m) {
+  const auto object = read(m.object);
+  if (!object) return Error{object.error()};
+  const auto node = this->node(m);
+  if (!node) return Error{node.error()};
+  const auto policy_bytes = read(m.image);
+  if (!policy_bytes) return Error{policy_bytes.error()};
+  auto policy = read_policy_image(*policy_bytes);
+  if (!policy) return Error{fmt::format("{}/{}: {}", directory_, m.image, policy.error())};
+  if (!fits((*node)->identities, (*node)->classes, *policy, m.sizes)) {
+    return Error{fmt::format("{}/manifest.json: `sizes` are too small for the images", directory_)};
+  }
+  if (!belong_together(*policy, (*node)->classes, m.slot)) {
+    return Error{fmt::format("{}/manifest.json: {} is not policy {} of {}", directory_, m.image,
+                             m.slot, m.classes)};
+  }
+  std::vector<MapValue> values = {
+      {kPolicyMap, policy_value(*policy, (*node)->classes, m.slot, m.sizes)}};
+  const LoadedObject*& lender = (*node)->lenders[m.sizes.node_size()];
+  std::vector<std::string> shared;
+  if (lender == nullptr) {
+    const NodeSettings settings = {kProxyPort, true};
+    values.push_back(
+        {kNodeMap, node_value((*node)->identities, (*node)->classes, m.sizes, settings)});
+  } else {
+    shared.emplace_back(kNodeMap);
+  }
+  auto loaded = LoadedObject::load(*object, values, lender, shared);
+  if (!loaded) return Error{fmt::format("{}/{}: {}", directory_, m.object, loaded.error())};
+  auto out = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded)});
+  if (lender == nullptr) lender = &out->object;
+  return out;
+}
+
 Expected<KernelRunner::Endpoint*> KernelRunner::endpoint(std::size_t view, std::size_t index) {
-  auto& slot = loaded_[{view, index}];
-  if (slot) return slot.get();
   const ir::NodeView& v = resolved_.views[view];
   const std::vector<std::string> names = endpoint_names(world_, v, v.endpoints[index]);
   const auto it = names.empty() ? by_name_.end() : by_name_.find({v.node, names.front()});
@@ -65,31 +112,13 @@ Expected<KernelRunner::Endpoint*> KernelRunner::endpoint(std::size_t view, std::
                              names.empty() ? v.node : names.front())};
   }
   const ManifestEndpoint& m = *it->second;
-  const auto object = read(m.object);
-  if (!object) return Error{object.error()};
-  const auto tries_bytes = read(m.identities);
-  if (!tries_bytes) return Error{tries_bytes.error()};
-  const auto policy_bytes = read(m.image);
-  if (!policy_bytes) return Error{policy_bytes.error()};
-  const auto tries = read_identity_image(*tries_bytes);
-  if (!tries) return Error{fmt::format("{}/{}: {}", directory_, m.identities, tries.error())};
-  auto policy = read_policy_image(*policy_bytes);
-  if (!policy) return Error{fmt::format("{}/{}: {}", directory_, m.image, policy.error())};
-  if (!fits(*tries, *policy, m.sizes)) {
-    return Error{fmt::format("{}/manifest.json: `sizes` are too small for the images", directory_)};
+  auto& slot =
+      loaded_[fmt::format("{} {} {} {} {}", m.object, m.image, m.identities, m.classes, m.slot)];
+  if (!slot) {
+    auto loaded = load(m);
+    if (!loaded) return Error{loaded.error()};
+    slot = std::move(*loaded);
   }
-  std::vector<MapValue> values = {{kTablesMap, tables_value(*policy, m.sizes, kProxyPort)}};
-  const LoadedObject*& lender = lenders_[{m.identities, m.sizes.tries_size()}];
-  std::vector<std::string> shared;
-  if (lender == nullptr) {
-    values.push_back({kTriesMap, tries_value(*tries, m.sizes)});
-  } else {
-    shared.emplace_back(kTriesMap);
-  }
-  auto loaded = LoadedObject::load(*object, values, lender, shared);
-  if (!loaded) return Error{fmt::format("{}/{}: {}", directory_, m.object, loaded.error())};
-  slot = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded)});
-  if (lender == nullptr) lender = &slot->object;
   return slot.get();
 }
 
@@ -116,9 +145,9 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
                              run->return_code, run->mark, run->cb[kCbOutcome])};
   }
   if (run->cb[kCbRecord] != 0) {
-    const std::uint32_t record = run->cb[kCbRecord] - 1;
-    if (record >= (*e)->image.records.size()) return Error{"the program names no verdict"};
-    out.record = static_cast<int>(record);
+    const std::uint32_t record = run->cb[kCbRecord];
+    if (record > (*e)->image.records.size()) return Error{"the program names no verdict"};
+    out.record = static_cast<int>(record) - 1;
     out.said = decode_record((*e)->image, record);
     if (run->cb[kCbIdentity] != 0) out.identity = run->cb[kCbIdentity] - 1;
   }

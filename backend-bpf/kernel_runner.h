@@ -13,8 +13,9 @@
 
 namespace policyc::bpf {
 
-// Loads an endpoint's object and images when its first packet comes; identity tries are shared by
-// the endpoints of a view. A proxy is there: redirected packets go on with its mark.
+// Loads an endpoint's object and images when its first packet comes; endpoints of a node share its
+// map, and endpoints with the same policy everything. A proxy is there: redirected packets go on
+// with its mark.
 class KernelRunner : public Runner {
  public:
   // `world` and `resolved` name the endpoints; both must outlive the runner.
@@ -33,10 +34,18 @@ class KernelRunner : public Runner {
     PolicyImage image;
     LoadedObject object;
   };
+  struct Node {
+    IdentityImage identities;
+    ClassImage classes;
+    // The first object loaded with a node map of some size: it lends its map.
+    std::map<std::size_t, const LoadedObject*> lenders;
+  };
 
   KernelRunner(std::string directory, Manifest manifest, const ir::World& world,
                const ir::Resolved& resolved);
   Expected<Endpoint*> endpoint(std::size_t view, std::size_t endpoint);
+  Expected<Node*> node(const ManifestEndpoint& endpoint);
+  Expected<std::unique_ptr<Endpoint>> load(const ManifestEndpoint& endpoint);
   Expected<std::string> read(const std::string& path);
 
   std::string directory_;
@@ -44,9 +53,8 @@ class KernelRunner : public Runner {
   const ir::World& world_;
   const ir::Resolved& resolved_;
   std::map<std::pair<std::string, std::string>, const ManifestEndpoint*> by_name_;  // view, name
-  std::map<std::pair<std::size_t, std::size_t>, std::unique_ptr<Endpoint>> loaded_;
-  // The first object loaded with these tries, and its sizes: it lends its map.
-  std::map<std::pair<std::string, std::size_t>, const LoadedObject*> lenders_;
+  std::map<std::pair<std::string, std::string>, Node> nodes_;  // identities, classes
+  std::map<std::string, std::unique_ptr<Endpoint>> loaded_;    // by the files they are made of
   std::vector<std::string> changed_;
 };
 

@@ -20,6 +20,7 @@ struct CompileCommand : EngineOptions {
   std::string directory;
   std::string target = "standalone";
   std::string l7 = "proxy";
+  std::string vlan = "drop";
   std::vector<std::string> endpoints;
   std::vector<std::string> emit;
 };
@@ -102,6 +103,7 @@ int compile(CompileCommand& options, Env& env) {
     return options.emit.empty() ||
            std::find(options.emit.begin(), options.emit.end(), what) != options.emit.end();
   };
+  compile.vlan = options.vlan == "allow";
   compile.emit_c = emits("c");
   compile.emit_objects = emits("obj");
   compile.emit_maps = emits("maps");
@@ -165,6 +167,9 @@ void add_compile(Cli& cli) {
   command->add_option("--target", options->target, "whose datapath")
       ->check(one_of({"standalone", "cilium"}))
       ->type_name("standalone|cilium");
+  command->add_option("--vlan", options->vlan, "frames with VLAN tags")
+      ->check(one_of({"drop", "allow"}))
+      ->type_name("drop|allow");
   command->add_option("--l7", options->l7, "who reads HTTP requests")
       ->check(one_of({"proxy", "kernel"}))
       ->type_name("proxy|kernel");

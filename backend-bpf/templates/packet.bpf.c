@@ -1,62 +1,57 @@
-// ---- the packet
 
-INLINE u32 big16(const u8 *p) { return (u32)p[0] << 8 | p[1]; }
-INLINE u32 big32(const u8 *p) { return big16(p) << 16 | big16(p + 2); }
+// ---- headers
 
-INLINE int finish(struct __sk_buff *skb, u32 outcome, u32 drop) {
-  volatile u32 *cb = skb->cb;
-  cb[CB_OUTCOME] = outcome;
-  cb[CB_DROP] = drop;
-  return outcome == OUTCOME_DROP ? TC_ACT_SHOT : TC_ACT_OK;
-}
+INLINE u32 big16(const u8 *p) { return __builtin_bswap16(*(const u16 *)p); }
+INLINE u32 big32(const u8 *p) { return __builtin_bswap32(*(const u32 *)p); }
 
-INLINE int drop(struct __sk_buff *skb, u32 reason) { return finish(skb, OUTCOME_DROP, reason); }
+struct headers {
+  const u8 *ip;
+  const u8 *l4;        // transport header; in a later fragment whatever stands there
+  u32 family;          // 4 or 6; 0: no IP, not a matter of network policy
+  u32 leaf;            // who the peer is
+  u32 protocol;
+  u32 protocol_class;
+  u32 port;            // destination port, or ICMP type; 0 where there is none
+  u32 fragment;        // later fragment: no transport header
+  u32 frag_needed;     // ICMP "fragmentation needed"
+};
 
-// What the policy says to a peer; `identity` as the tries give it.
-INLINE int judge(struct __sk_buff *skb, u32 direction, u32 identity, u32 protocol, u32 port) {
-  volatile u32 *cb = skb->cb;
-  if (identity == 0) return drop(skb, DROP_UNKNOWN_L3);
-  struct decision d = decide(direction, identity - 1, protocol, port);
-  cb[CB_RECORD] = d.record + 1;
-  cb[CB_IDENTITY] = identity;
-  cb[CB_CELL] = d.cell;
-  const struct record *r = &tables.records[d.record & (RECORDS - 1)];
-  if (r->drop != 0) return drop(skb, r->drop);
-  if (r->verdict == RECORD_ALLOW) return finish(skb, OUTCOME_PASS, 0);
-  if (r->verdict != RECORD_REDIRECT) return drop(skb, DROP_POLICY);
-  if (tables.proxy_port == 0) {
-    // Nobody is there to read the request: closed rather than open.
-    finish(skb, OUTCOME_REDIRECT, 0);
-    return TC_ACT_SHOT;
+// Looks at the transport header. 0, or a drop reason.
+INLINE u32 parse_transport(struct headers *h, const u8 *end) {
+  h->port = 0;
+  h->frag_needed = 0;
+  h->protocol_class = class_of_protocol(h->protocol);
+  if (h->fragment || h->protocol_class == 0) return 0;
+  const u8 *l4 = h->l4;
+  if (h->protocol_class <= 3) {
+    if (l4 + 4 > end) return DROP_INVALID;
+    h->port = big16(l4 + 2);
+  } else {
+    if (l4 + 2 > end) return DROP_INVALID;
+    h->port = l4[0];
+    h->frag_needed = h->protocol == 1 && *(const u16 *)l4 == 0x0403;
   }
-  skb->mark = 0x0200 | tables.proxy_port << 16;
-  return finish(skb, OUTCOME_REDIRECT, 0);
+  return 0;
 }
 
-// Looks at the transport header at `l4` and asks the policy. ICMP: the type stands for the port.
-INLINE int transport(struct __sk_buff *skb, u32 direction, u32 identity, u32 protocol, const u8 *l4) {
-  const u8 *end = (const u8 *)(long)skb->data_end;
-  u32 port = 0;
-  if (protocol == 6 || protocol == 17 || protocol == 132) {
-    if (l4 + 4 > end) return drop(skb, DROP_INVALID);
-    port = big16(l4 + 2);
-  } else if (protocol == 1 || protocol == 58) {
-    if (l4 + 2 > end) return drop(skb, DROP_INVALID);
-    port = l4[0];
-    // "Fragmentation needed" always passes, or path MTU discovery breaks.
-    if (protocol == 1 && l4[0] == 3 && l4[1] == 4) return finish(skb, OUTCOME_PASS, 0);
-  }
-  return judge(skb, direction, identity, protocol, port);
-}
-
-INLINE int ipv4(struct __sk_buff *skb, u32 direction, const u8 *ip) {
-  const u8 *end = (const u8 *)(long)skb->data_end;
-  if (ip + 20 > end) return drop(skb, DROP_INVALID);
+INLINE u32 parse_v4(struct headers *h, u32 half, u32 direction, const u8 *end) {
+  const u8 *ip = h->ip;
+  if (ip + 20 > end) return DROP_INVALID;
   u32 header = (ip[0] & 15u) * 4;
-  if (ip[0] >> 4 != 4 || header < 20) return drop(skb, DROP_INVALID);
-  if (big16(ip + 6) & 0x1fff) return drop(skb, DROP_FRAG_NOSUPPORT);
-  u32 peer = big32(ip + (direction == INGRESS ? 12 : 16));
-  return transport(skb, direction, identity_of_v4(peer), ip[9], ip + header);
+  if (ip[0] >> 4 != 4 || header < 20) return DROP_INVALID;
+  h->family = 4;
+  h->leaf = leaf_of_v4(half, big32(ip + (direction == INGRESS ? 12 : 16)));
+  h->protocol = ip[9];
+  h->fragment = big16(ip + 6) & 0x1fff;
+  h->l4 = ip + header;
+  return parse_transport(h, end);
+}
+
+// Offsets behind six extension headers stay below this. The kernel's verifier gets one bound for all
+// ways through the headers, and follows what comes then once instead of seven times.
+INLINE u32 bounded(u32 offset) {
+  __asm__ volatile("" : "+r"(offset));
+  return offset & 0x3fff;
 }
 
 // Hop-by-hop, routing, fragment, authentication, destination options.
@@ -64,21 +59,53 @@ INLINE int is_extension(u32 protocol) {
   return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
 }
 
-INLINE int ipv6(struct __sk_buff *skb, u32 direction, const u8 *ip) {
-  const u8 *end = (const u8 *)(long)skb->data_end;
-  if (ip + 40 > end || ip[0] >> 4 != 6) return drop(skb, DROP_INVALID);
-  u32 identity = identity_of_v6(ip + (direction == INGRESS ? 8 : 24));
+INLINE u32 parse_v6(struct headers *h, u32 half, u32 direction, const u8 *end) {
+  const u8 *ip = h->ip;
+  if (ip + 40 > end || ip[0] >> 4 != 6) return DROP_INVALID;
+  h->family = 6;
+  h->leaf = leaf_of_v6(half, (const u32 *)(ip + (direction == INGRESS ? 8 : 24)));
   u32 protocol = ip[6];
-  const u8 *next = ip + 40;
+  u32 offset = 40;
+  h->fragment = 0;
 #pragma unroll
   for (int i = 0; i < 6; i++) {
-    if (!is_extension(protocol)) break;
-    if (next + 8 > end) return drop(skb, DROP_INVALID);
-    if (protocol == 44 && (big16(next + 2) & 0xfff8)) return drop(skb, DROP_FRAG_NOSUPPORT);
-    u32 length = protocol == 44 ? 8 : protocol == 51 ? (next[1] + 2u) * 4 : (next[1] + 1u) * 8;
-    protocol = next[0];
-    next += length;
+    if (!is_extension(protocol) || h->fragment) break;
+    const u8 *header = ip + bounded(offset);
+    if (header + 8 > end) return DROP_INVALID;
+    if (protocol == 44) h->fragment = big16(header + 2) & 0xfff8;
+    offset += protocol == 44 ? 8 : protocol == 51 ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
+    protocol = header[0];
   }
-  if (is_extension(protocol)) return drop(skb, DROP_INVALID_EXTHDR);
-  return transport(skb, direction, identity, protocol, next);
+  // What follows in a later fragment is not looked at, so extension headers are not passed there.
+  if (is_extension(protocol)) return DROP_INVALID_EXTHDR;
+  h->protocol = protocol;
+  h->l4 = ip + bounded(offset);
+  return parse_transport(h, end);
+}
+
+// Finds the headers of a frame and the peer: the source of what comes in, the destination of what goes
+// out. 0, or a drop reason.
+INLINE u32 parse(struct __sk_buff *skb, u32 half, u32 direction, struct headers *h) {
+  const u8 *frame = (const u8 *)(long)skb->data;
+  const u8 *end = (const u8 *)(long)skb->data_end;
+  if (frame + 14 > end) return DROP_INVALID;
+  u32 type = big16(frame + 12);
+  h->ip = frame + 14;
+#ifdef VLAN
+  // One tag that the device took off, and up to two in the frame.
+#pragma unroll
+  for (int tags = 0; tags < 2; tags++) {
+    if (type != 0x8100 && type != 0x88a8) break;
+    if (h->ip + 4 > end) return DROP_INVALID;
+    type = big16(h->ip + 2);
+    h->ip += 4;
+  }
+#else
+  if (skb->vlan_present) return DROP_VLAN_FILTERED;
+#endif
+  if (type == 0x0800) return parse_v4(h, half, direction, end);
+  if (type == 0x86dd) return parse_v6(h, half, direction, end);
+  if (type == 0x8100 || type == 0x88a8) return DROP_VLAN_FILTERED;
+  h->family = 0;
+  return 0;
 }

@@ -5,30 +5,21 @@
 //   policyc_ingress  packets on their way to the endpoint; the peer is the source address
 //   policyc_egress   packets on their way from the endpoint; the peer is the destination address
 //
-// peer address --trie--> identity --class_of--> identity class --+
-//                                                                 +--cells--> record: verdict, reason
-// protocol, port --page_of_port--> page --pages--> column --------+
+// peer address --trie, hash--> leaf: identity, node class --rows--> row of decisions --+
+//                                                                                       +--> cell: verdict
+// protocol, port --page_of_port--> page --pages--> column ------------------------------+
 //
 // No helpers, no loops that the kernel must bound, no maps besides two arrays. Tables that were never
-// filled drop everything. By hand: clang -target bpf -O2 -g -c policy.bpf.c -o policy.bpf.o
+// filled drop everything. By hand: clang -target bpf -mcpu=v3 -O2 -g -c FILE.c -o FILE.o
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef short s16;
 typedef unsigned int u32;
+typedef unsigned long long u64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
-
-// Table sizes, powers of two; policyc sets them for the policy at hand.
-#ifndef TRIE4_BLOCKS
-#define TRIE4_BLOCKS 16
-#define TRIE6_BLOCKS 64
-#define IDENTITIES 1024
-#define PAGES 64
-#define CELLS 4096
-#define RECORDS 64
-#endif
 
 // The part of the kernel's struct __sk_buff that is used here (linux/bpf.h).
 struct __sk_buff {
@@ -41,68 +32,101 @@ enum { TC_ACT_OK = 0, TC_ACT_SHOT = 2 };
 
 // Drop reasons carry Cilium's numbers without the sign (bpf/lib/common.h).
 enum {
-  DROP_POLICY = 133,         // no rule allows it
-  DROP_INVALID = 134,        // headers are malformed or cut off
-  DROP_UNKNOWN_L3 = 139,     // no identity: the address family is not in use
-  DROP_INVALID_EXTHDR = 156, // more IPv6 extension headers than are looked at
-  DROP_FRAG_NOSUPPORT = 157, // later fragment: its ports are not known
-  DROP_POLICY_DENY = 181,    // a deny rule
-  DROP_VLAN_FILTERED = 182,  // tagged frame
-  DROP_AUTH_REQUIRED = 189   // the rule asks for authentication that has not taken place
+  DROP_POLICY = 133,          // no rule allows it
+  DROP_INVALID = 134,         // headers are malformed or cut off
+  DROP_UNKNOWN_L3 = 139,      // no identity: the address family is not in use
+  DROP_INVALID_EXTHDR = 156,  // more IPv6 extension headers than are looked at
+  DROP_FRAG_NOSUPPORT = 157,  // later fragment, and no rule allows its protocol whatever the port
+  DROP_POLICY_DENY = 181,     // a deny rule
+  DROP_VLAN_FILTERED = 182,   // tagged frame
+  DROP_AUTH_REQUIRED = 189,   // the rule asks for authentication that has not taken place
+  DROP_EP_NOT_READY = 203     // the tables were never filled
 };
 
 // What a prelude gives when it leaves the packet to the policy.
 enum { PRELUDE_CONTINUE = -1 };
 
 enum { INGRESS = 0, EGRESS = 1 };
-enum { RECORD_DENY = 0, RECORD_ALLOW = 1, RECORD_REDIRECT = 2 };
-
-// skb->cb after the run, for whoever watches: what was decided and from which table entries.
-enum {
-  CB_OUTCOME,   // OUTCOME_*
-  CB_DROP,      // drop reason, 0 if not dropped
-  CB_RECORD,    // record + 1, 0 where the policy was not asked
-  CB_IDENTITY,  // identity index + 1, 0 where there is none
-  CB_CELL       // identity class << 16 | column
-};
 enum { OUTCOME_NOT_SUBJECT = 0, OUTCOME_PASS = 1, OUTCOME_DROP = 2, OUTCOME_REDIRECT = 3 };
 
-// ---- tables
+// ---- tables (backend-bpf/layout.h says the same for the compiler)
 
-struct direction_config {
-  u32 first_cell;  // where this direction's cells begin
-  u32 columns;     // cells in a row
-};
+// Where a packet's fate stands: bits 14-15 say what to do, the others name the record, which is read
+// only where more must be known.
+enum { CELL_DROP = 0, CELL_ALLOW = 1, CELL_REDIRECT = 2 };
+#define CELL_RECORD 0x3fff
+
 struct record {
-  u8 verdict;  // RECORD_*
-  u8 reason;   // why, as the policy compiler numbers it
-  u8 parser;   // which proxy parser, 0 = none
-  u8 priority; // proxy priority
-  u8 auth;     // 0 = none asked for
+  u8 verdict;   // CELL_* before authentication is asked for
+  u8 reason;    // why, as the policy compiler numbers it
+  u8 parser;    // which proxy parser, 0 = none
+  u8 priority;  // proxy priority
+  u8 auth;      // 0 = none asked for
   u8 reserved;
-  u16 drop;    // drop reason; wins over the verdict
+  u16 drop;     // drop reason, 0 if it passes
+  u16 filter;   // which HTTP filter, 0 = none
+  u16 reserved2;
 };
 
-// Who an address is. IPv4: strides of 16, 8 and 8 bits; IPv6: strides of 8 bits, block 0 is the root. An
-// entry is a block number with CHILD set, or the identity index + 1, or 0: no identity. All endpoints of
-// a node can share this map.
-#define CHILD 0x80000000u
-struct tries {
+// Trie entries: a block number, or a leaf. Leaves hold identity index + 1 << IDENTITY_SHIFT | node
+// class, or identity index + 1 alone where every identity is its own class. 0: no identity.
+#define CHILD 0x80000000u   // a block number follows
+#define HASHED 0x40000000u  // leaf; host routes below it are in the hash
+#define LEAF 0x3fffffffu
+
+// Host routes, eight in a cache line.
+struct bucket4 {
+  u32 address[8];
+  u32 leaf[8];
+};
+struct bucket6 {
+  u32 tag[8];   // part of the hash
+  u32 host[8];  // which of hosts6
+};
+struct host6 {
+  u32 address[4];
+  u32 leaf;
+  u32 reserved[3];
+};
+
+// Who an address is. IPv4: strides of 16, 8 and 8 bits; IPv6: strides of 8 bits, block 0 is the root.
+struct addresses {
   u32 root4[65536];
   u32 blocks4[TRIE4_BLOCKS * 256];
+  struct bucket4 hash4[1 << HASH4_BITS];
+  struct bucket6 hash6[1 << HASH6_BITS];
+  struct host6 hosts6[HOSTS6];
   u32 blocks6[TRIE6_BLOCKS * 256];
 };
-struct tries tries;  // map .bss
 
-// What the policy says.
-struct tables {
-  struct direction_config direction[2];
+// What the endpoints of a node have in common; they share this map.
+enum { NODE_OBSERVE = 1 };
+struct node {
+  u32 generation;  // its lowest bit selects the half of all tables, here and in every endpoint
+  u32 flags;       // NODE_OBSERVE: say in skb->cb what was decided
   u32 proxy_port;  // network byte order; 0: no proxy, what would be redirected is dropped
-  u32 reserved;
-  struct record records[RECORDS];
-  u16 page_of_port[2 * 8 * 1024];  // [direction][protocol class, 8 of them][port / 64]
-  u16 class_of[2 * IDENTITIES];    // [direction][identity]
-  u16 pages[PAGES * 64];           // [page][port % 64] = column
-  u16 cells[CELLS];                // [first_cell + class * columns + column] = record
+  u32 reserved[13];
+  u8 protocol_class[256];  // protocols with ports or types have a class of their own, others 0
+  struct addresses halves[2];
 };
-struct tables tables SEC(".data.policy");
+struct node node SEC(".bss");
+
+// What the policy of an endpoint says.
+struct policy {
+  struct record records[RECORDS];  // 0: no identity
+#if INTERVALS
+  struct {
+    u32 first, count;
+  } rows[2 * CLASSES];    // [direction][node class]: an ascending list of intervals
+  u32 keys[INTERVALS];    // protocol class << 16 | first port
+  u16 cells[INTERVALS];
+#else
+  u32 rows[2 * CLASSES];           // [direction][node class]: where the row of cells begins
+  u16 page_of_port[2 * 8 * 1024];  // [direction][protocol class, 8 of them][port / 64]
+  u16 pages[PAGES * 64];           // [page][port % 64] = column
+  u16 cells[CELLS];                // [row + column] = CELL_* << 14 | record
+#endif
+};
+struct {
+  struct policy halves[2];
+} policy SEC(".data.policy");

@@ -1,34 +1,74 @@
+
 // ---- the stateless programs
 
-// Hooks of this text, set by the compiler:
-//   PRELUDE   a function in front of the verdict, whose text stands above:
-//             int policyc_prelude(struct __sk_buff *skb), which gives PRELUDE_CONTINUE or what tc does
-INLINE int policy(struct __sk_buff *skb, u32 direction) {
+// Hooks, set by the compiler; VLAN: look behind tags. With their texts standing above:
+//   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict: PRELUDE_CONTINUE, or
+//            what tc does with the packet
+//   HTTP     int policyc_http(u32 filter, const u8 *payload, const u8 *end), where a TCP packet would be
+//            handed to the proxy and the record names a filter; payload == end in packets without any.
+//            Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
+// A stateful shell calls parse and judge as this one does, from a subprogram of its own.
+
+// skb->cb after the run where NODE_OBSERVE asks for it: outcome, drop reason, record, identity, cell.
+INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
   volatile u32 *cb = skb->cb;
-  cb[CB_RECORD] = 0;
-  cb[CB_IDENTITY] = 0;
-  cb[CB_CELL] = 0;
+  cb[0] = v->outcome;
+  cb[1] = v->drop;
+  cb[2] = v->record;
+  cb[3] = v->identity;
+  cb[4] = v->cell;
+}
+
+#ifdef HTTP
+INLINE void ask_http(const struct headers *h, u32 half, const u8 *end, struct verdict *v) {
+  u32 filter = policy.halves[half].records[v->record & (RECORDS - 1)].filter;
+  if (filter == 0 || h->protocol != 6 || h->fragment) return;
+  const u8 *l4 = h->l4;
+  if (l4 + 20 > end) return;
+  const u8 *payload = l4 + (l4[12] >> 4) * 4;
+  if (payload > end) return;
+  v->outcome = policyc_http(filter, payload, end);
+  if (v->outcome == OUTCOME_DROP) v->drop = DROP_POLICY;
+}
+#endif
+
+INLINE int tc_action(struct __sk_buff *skb, const struct verdict *v) {
+  if (v->outcome == OUTCOME_DROP) return TC_ACT_SHOT;
+  if (v->outcome == OUTCOME_REDIRECT) {
+    // Nobody is there to read the request: closed rather than open.
+    if (node.proxy_port == 0) return TC_ACT_SHOT;
+    skb->mark = 0x0200 | node.proxy_port << 16;
+  }
+  return TC_ACT_OK;
+}
+
+INLINE int policyc(struct __sk_buff *skb, u32 direction) {
 #ifdef PRELUDE
   int early = policyc_prelude(skb);
   if (early != PRELUDE_CONTINUE) return early;
 #endif
-  const u8 *frame = (const u8 *)(long)skb->data;
-  const u8 *end = (const u8 *)(long)skb->data_end;
-  if (frame + 14 > end) return drop(skb, DROP_INVALID);
-  switch (big16(frame + 12)) {
-    case 0x0800:
-      return ipv4(skb, direction, frame + 14);
-    case 0x86dd:
-      return ipv6(skb, direction, frame + 14);
-    case 0x8100:
-    case 0x88a8:
-      return drop(skb, DROP_VLAN_FILTERED);
-    default:
-      return finish(skb, OUTCOME_NOT_SUBJECT, 0);  // ARP and the like: no matter of network policy
+  u32 flags = node.flags;
+  struct verdict v = {};
+  struct headers h;
+  u32 half = current_half();
+  v.drop = parse(skb, half, direction, &h);
+  if (v.drop) {
+    v.outcome = OUTCOME_DROP;
+  } else if (h.family == 0) {
+    v.outcome = OUTCOME_NOT_SUBJECT;  // ARP and the like
+  } else if (h.frag_needed) {
+    v.outcome = OUTCOME_PASS;  // always, or path MTU discovery breaks
+  } else {
+    v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
+#ifdef HTTP
+    if (v.outcome == OUTCOME_REDIRECT) ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+#endif
   }
+  if (flags & NODE_OBSERVE) observe(skb, &v);
+  return tc_action(skb, &v);
 }
 
-SEC("tc") int policyc_ingress(struct __sk_buff *skb) { return policy(skb, INGRESS); }
-SEC("tc") int policyc_egress(struct __sk_buff *skb) { return policy(skb, EGRESS); }
+SEC("tc") int policyc_ingress(struct __sk_buff *skb) { return policyc(skb, INGRESS); }
+SEC("tc") int policyc_egress(struct __sk_buff *skb) { return policyc(skb, EGRESS); }
 
 char license_text[] SEC("license") = "Apache-2.0";

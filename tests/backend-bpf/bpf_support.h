@@ -42,7 +42,7 @@ inline const std::string& object_for(const bpf::SizeClass& sizes) {
   auto [it, fresh] = compiled.try_emplace(sizes);
   if (fresh) {
     const auto module = bpf::find_clang_module();
-    auto objects = bpf::compile_c(*module, {bpf::program_text({sizes, {}})});
+    auto objects = bpf::compile_c(*module, {bpf::program_text({.sizes = sizes})});
     EXPECT_TRUE(objects) << (objects ? "" : objects.error());
     if (objects) it->second = std::move(objects->front());
   }

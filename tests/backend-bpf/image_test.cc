@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <cstring>
+#include <set>
+#include <string>
 
 #include "tests/backend-bpf/table_gen.h"
 
@@ -13,34 +14,57 @@ namespace {
 
 using namespace testing;
 
-void expect_same_table(const ir::PolicyTable& a, const ir::PolicyTable& b) {
-  RC_ASSERT(a.enforced == b.enforced);
-  RC_ASSERT(a.column_begin == b.column_begin);
-  RC_ASSERT(a.classes == b.classes);
-  RC_ASSERT(a.class_of == b.class_of);
-  RC_ASSERT(a.cells == b.cells);
-  RC_ASSERT(a.records == b.records);
+// Tables may number classes, columns and records in their own way; what they say is the same.
+void expect_same_meaning(const ir::PolicyTable& decoded, const ir::PolicyTable& table) {
+  RC_ASSERT(decoded.enforced == table.enforced);
+  RC_ASSERT(decoded.class_of.size() == table.class_of.size());
+  std::set<ir::L4Key> keys;
+  for (const ir::PolicyTable* t : {&decoded, &table}) {
+    for (std::size_t k = 0; k < t->columns(); ++k) {
+      keys.insert(t->column_begin[k]);
+      keys.insert((k + 1 < t->columns() ? t->column_begin[k + 1] : ir::kL4KeyEnd) - 1);
+    }
+  }
+  for (ir::IdentityIndex i = 0; i < table.class_of.size(); ++i) {
+    for (const ir::L4Key key : keys) {
+      const ir::Protocol protocol = ir::class_protocol(static_cast<ir::ProtocolClass>(key >> 16U));
+      const auto port = static_cast<std::uint16_t>(key);
+      RC_ASSERT(decoded.lookup(i, protocol, port) == table.lookup(i, protocol, port));
+    }
+  }
 }
 
-RC_GTEST_PROP(Image, PolicySurvivesTheFile, ()) {
-  const ir::PolicyTable ingress = random_table(9);
-  const ir::PolicyTable egress = random_table(9);
-  const auto image = bpf::encode_policy(ingress, egress);
-  RC_ASSERT(static_cast<bool>(image));
-  const auto read = bpf::read_policy_image(bpf::write_image(*image));
-  RC_ASSERT(static_cast<bool>(read));
-  const auto back = bpf::decode_policy(*read);
-  RC_ASSERT(static_cast<bool>(back));
-  expect_same_table(back->ingress, ingress);
-  expect_same_table(back->egress, egress);
+RC_GTEST_PROP(Image, PoliciesOfANodeSurviveTheFiles, ()) {
+  std::vector<std::pair<ir::PolicyTable, ir::PolicyTable>> tables;
+  std::vector<bpf::EncodedPolicy> policies;
+  std::vector<const bpf::EncodedPolicy*> slots;
+  for (std::uint32_t n = 1 + below(4); n > 0; --n) {
+    tables.emplace_back(random_table(9), random_table(9));
+    auto encoded = bpf::encode_policy(tables.back().first, tables.back().second,
+                                      below(2) == 0 ? bpf::kCellBudget : below(400));
+    RC_ASSERT(static_cast<bool>(encoded));
+    policies.push_back(std::move(*encoded));
+  }
+  for (const bpf::EncodedPolicy& p : policies) slots.push_back(&p);
+  const auto classes = bpf::read_class_image(bpf::write_image(bpf::encode_classes(slots, 9)));
+  RC_ASSERT(static_cast<bool>(classes));
+  for (std::size_t slot = 0; slot < policies.size(); ++slot) {
+    const auto policy = bpf::read_policy_image(bpf::write_image(policies[slot].image));
+    RC_ASSERT(static_cast<bool>(policy));
+    const auto back = bpf::decode_policy(*policy, *classes, slot);
+    RC_ASSERT(static_cast<bool>(back));
+    expect_same_meaning(back->ingress, tables[slot].first);
+    expect_same_meaning(back->egress, tables[slot].second);
+  }
 }
 
 RC_GTEST_PROP(Image, EveryAddressKeepsItsIdentity, ()) {
   const ir::NodeView view = random_view(9);
-  const bpf::IdentityImage image = bpf::encode_identities(view, numbered_identities(9));
+  const bpf::IdentityImage image =
+      bpf::encode_identities(view, numbered_identities(9), below(2) == 0 ? 0 : bpf::kTrieBlocks);
   const auto read = bpf::read_identity_image(bpf::write_image(image));
   RC_ASSERT(static_cast<bool>(read));
-  RC_ASSERT(*read == image);
+  RC_ASSERT(bpf::write_image(*read) == bpf::write_image(image));
   const auto expected = bpf::address_spans(view);
   RC_ASSERT(bpf::address_spans(*read) == expected);
   // The spans themselves are held against longest-prefix match.
@@ -77,52 +101,61 @@ TEST(Image, SpansOfNestedPrefixes) {
 }
 
 RC_GTEST_PROP(Image, DamagedFilesAreReadSafely, ()) {
-  const auto image = bpf::encode_policy(random_table(4), random_table(4));
-  const std::string whole =
-      below(2) == 0
-          ? bpf::write_image(*image)
-          : bpf::write_image(bpf::encode_identities(random_view(4), numbered_identities(4)));
+  const auto image = bpf::encode_policy(random_table(4), random_table(4), below(2) == 0 ? 0 : 4096);
+  const bpf::ClassImage classes = bpf::encode_classes({&*image}, 4);
+  const auto identities = bpf::encode_identities(random_view(4), numbered_identities(4));
+  const std::uint32_t kind = below(3);
+  const std::string whole = kind == 0   ? bpf::write_image(image->image)
+                            : kind == 1 ? bpf::write_image(classes)
+                                        : bpf::write_image(identities);
   std::string bytes = whole;
   for (std::uint32_t i = below(4); i > 0; --i) {
     // Mostly in the headers, where damage does most.
-    const std::size_t reach = below(2) == 0 ? 256 : bytes.size();
+    const std::size_t reach =
+        below(2) == 0 ? std::min<std::size_t>(256, bytes.size()) : bytes.size();
     bytes[below(static_cast<std::uint32_t>(reach))] = static_cast<char>(below(256));
   }
   if (below(3) == 0) bytes.resize(below(static_cast<std::uint32_t>(bytes.size())));
   const auto policy = bpf::read_policy_image(bytes);
   if (policy) {
-    RC_ASSERT(static_cast<bool>(bpf::decode_policy(*policy)));
-    const bpf::SizeClass sizes = bpf::size_class(bpf::IdentityImage{}, *policy);
-    RC_ASSERT(bpf::tables_value(*policy, sizes).size() == sizes.tables_size());
+    RC_ASSERT(bpf::belong_together(*policy, classes, 0) ==
+              static_cast<bool>(bpf::decode_policy(*policy, classes, 0)));
+    const bpf::SizeClass sizes = bpf::size_class(identities, classes, *policy);
+    RC_ASSERT(bpf::fits(identities, classes, *policy, sizes));
+    if (bpf::belong_together(*policy, classes, 0)) {
+      RC_ASSERT(bpf::policy_value(*policy, classes, 0, sizes).size() == sizes.policy_size());
+    }
   } else {
     RC_ASSERT(!policy.error().empty());
   }
-  const auto identities = bpf::read_identity_image(bytes);
-  if (!identities) RC_ASSERT(!identities.error().empty());
+  const auto who = bpf::read_identity_image(bytes);
+  const auto which = bpf::read_class_image(bytes);
+  if (who) {
+    bpf::SizeClass sizes = bpf::size_class(*who, classes, image->image);
+    if (bpf::fits(*who, classes, image->image, sizes)) {
+      RC_ASSERT(bpf::node_value(*who, classes, sizes).size() == sizes.node_size());
+    }
+  }
+  if (which && bpf::belong_together(image->image, *which, 0)) {
+    RC_ASSERT(static_cast<bool>(bpf::decode_policy(image->image, *which, 0)));
+  }
+}
+
+// One class, one column a protocol class, one record.
+ir::PolicyTable plain_table(ir::VerdictRecord record = {}) {
+  ir::PolicyTable t;
+  for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) t.column_begin.push_back(c << 16U);
+  t.classes = 1;
+  t.class_of = {0};
+  t.cells.assign(t.columns(), 0);
+  t.records.push_back(std::move(record));
+  return t;
 }
 
 TEST(Image, CutOffAnywhereIsRefused) {
-  const auto image = bpf::encode_policy(
-      [] {
-        ir::PolicyTable t;
-        for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) t.column_begin.push_back(c << 16U);
-        t.classes = 1;
-        t.class_of = {0};
-        t.cells.assign(t.columns(), 0);
-        t.records.emplace_back();
-        return t;
-      }(),
-      [] {
-        ir::PolicyTable t;
-        for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) t.column_begin.push_back(c << 16U);
-        t.classes = 1;
-        t.class_of = {0};
-        t.cells.assign(t.columns(), 0);
-        t.records.emplace_back();
-        return t;
-      }());
+  const auto image = bpf::encode_policy(plain_table(), plain_table());
   ASSERT_TRUE(image);
-  const std::string whole = bpf::write_image(*image);
+  const std::string whole = bpf::write_image(image->image);
   ASSERT_TRUE(bpf::read_policy_image(whole));
   for (std::size_t size = 0; size < whole.size(); size += size < 300 ? 1 : 997) {
     EXPECT_FALSE(bpf::read_policy_image(whole.substr(0, size))) << size;
@@ -130,24 +163,88 @@ TEST(Image, CutOffAnywhereIsRefused) {
 }
 
 TEST(Image, BytesOfARecord) {
-  ir::PolicyTable t;
-  for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) t.column_begin.push_back(c << 16U);
-  t.classes = 1;
-  t.class_of = {0};
-  t.cells.assign(t.columns(), 0);
   ir::VerdictRecord r;
   r.verdict = ir::VerdictKind::Redirect;
   r.reason = ir::Reason::Rule;
   r.parser = "http";
   r.priority = 1;
   r.auth = ir::Auth{ir::AuthType::Spire, true};
-  t.records.push_back(r);
-  const auto image = bpf::encode_policy(t, t);
-  ASSERT_TRUE(image);
-  const std::string value = bpf::tables_value(*image, {}, 0x1234);
-  // redirect, rule, parser 1, priority 1, explicit spire, 0, drop 189
-  EXPECT_EQ(value.substr(24, 8), std::string("\x02\x01\x01\x01\x82\x00\xbd\x00", 8));
-  EXPECT_EQ(value.substr(bpf::kProxyPortOffset, 2), "\x12\x34");
+  const auto encoded = bpf::encode_policy(plain_table(r), plain_table(r));
+  ASSERT_TRUE(encoded);
+  const bpf::ClassImage classes = bpf::encode_classes({&*encoded}, 1);
+  const std::string value = bpf::policy_value(encoded->image, classes, 0, {});
+  // 0: nobody, dropped with 139. 1: redirect, rule, parser 1, priority 1, explicit spire, drop 189.
+  EXPECT_EQ(value.substr(0, 24), std::string("\0\0\0\0\0\0\x8b\0\0\0\0\0"
+                                             "\x02\x01\x01\x01\x82\0\xbd\0\0\0\0\0",
+                                             24));
+  bpf::IdentityImage nobody;
+  nobody.root4.assign(bpf::kRoot4, 0);
+  nobody.blocks6.assign(bpf::kBlock, 0);
+  nobody.numbers = {256};
+  const std::string node = bpf::node_value(nobody, classes, {}, {0x1234, true});
+  EXPECT_EQ(node.substr(0, 12), std::string("\0\0\0\0\x01\0\0\0\x12\x34\0\0", 12));
+}
+
+TEST(Image, SparseHostRoutesNeedNoBlocks) {
+  ir::NodeView view;
+  view.ipcache = {{*ir::parse_prefix("0.0.0.0/0"), 0}};
+  for (std::uint32_t i = 0; i < 5000; ++i) {
+    view.ipcache.emplace_back(ir::host_prefix(ir::IpAddress::from_v4(0x0A000000U + i * 2711U)),
+                              1 + i % 3);
+  }
+  const bpf::IdentityImage image = bpf::encode_identities(view, numbered_identities(4));
+  EXPECT_GT(image.hosts4.size(), 4990U);
+  EXPECT_LT(image.blocks4.size() / bpf::kBlock, 20U);
+  const auto read = bpf::read_identity_image(bpf::write_image(image));
+  ASSERT_TRUE(read) << read.error();
+  EXPECT_EQ(bpf::address_spans(*read), bpf::address_spans(view));
+}
+
+TEST(Image, LargePoliciesBecomeIntervals) {
+  // 1,200 kinds of peers, each with a port of its own.
+  ir::PolicyTable t = plain_table();
+  ir::VerdictRecord allow;
+  allow.verdict = ir::VerdictKind::Allow;
+  allow.reason = ir::Reason::Rule;
+  t.records.push_back(allow);
+  const std::uint32_t kinds = 1200;
+  std::set<ir::L4Key> begins(t.column_begin.begin(), t.column_begin.end());
+  for (std::uint32_t i = 0; i < kinds; ++i) {
+    begins.insert({ir::kTcp << 16U | (2000 + 2 * i), ir::kTcp << 16U | (2001 + 2 * i)});
+  }
+  t.column_begin.assign(begins.begin(), begins.end());
+  t.classes = kinds;
+  t.class_of.clear();
+  t.cells.assign(std::size_t{kinds} * t.columns(), 0);
+  for (std::uint32_t i = 0; i < kinds; ++i) {
+    t.class_of.push_back(i);
+    t.cells[i * t.columns() + t.column(ir::l4_key(6, static_cast<std::uint16_t>(2000 + 2 * i)))] =
+        1;
+  }
+  const auto encoded = bpf::encode_policy(t, plain_table());
+  ASSERT_TRUE(encoded) << encoded.error();
+  EXPECT_TRUE(encoded->image.intervals());
+  EXPECT_LT(encoded->image.cells.size(), 4 * kinds);
+}
+
+TEST(Image, TooManyVerdictsAreRefusedWithTheReason) {
+  ir::PolicyTable t = plain_table();
+  t.column_begin.clear();
+  for (std::uint32_t i = 0; i < 20000; ++i) {
+    t.column_begin.push_back(i);
+    ir::VerdictRecord r;
+    r.verdict = ir::VerdictKind::Redirect;
+    r.reason = ir::Reason::Rule;
+    r.priority = static_cast<std::uint8_t>(i % 256);
+    r.parser = std::to_string(i / 256);
+    t.records.push_back(std::move(r));
+  }
+  t.cells.assign(t.columns(), 0);
+  const auto encoded = bpf::encode_policy(t, plain_table());
+  ASSERT_FALSE(encoded);
+  EXPECT_NE(encoded.error().find("20001 different verdicts, and the tables hold 16383"),
+            std::string::npos)
+      << encoded.error();
 }
 
 }  // namespace
