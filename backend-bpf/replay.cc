@@ -37,13 +37,15 @@ std::string drop_reason_name(std::uint32_t reason) {
     case 156:
       return "too many IPv6 extension headers";
     case 157:
-      return "later fragment, its ports are not known";
+      return "later fragment, and no rule allows its protocol on every port";
     case 181:
       return "policy: a deny rule";
     case 182:
       return "VLAN tag";
     case 189:
       return "authentication required";
+    case 203:
+      return "the tables were never filled";
     default:
       return fmt::format("reason {}", reason);
   }
