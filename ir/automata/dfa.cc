@@ -260,17 +260,6 @@ std::array<std::uint8_t, 256> classes_from(const std::array<bool, 257>& cut) {
   return out;
 }
 
-std::array<std::uint8_t, 256> joined(const std::array<std::uint8_t, 256>& a,
-                                     const std::array<std::uint8_t, 256>& b) {
-  std::map<std::pair<std::uint8_t, std::uint8_t>, std::uint8_t> number;
-  std::array<std::uint8_t, 256> out{};
-  for (unsigned byte = 0; byte < 256; ++byte) {
-    out[byte] = number.try_emplace({a[byte], b[byte]}, static_cast<std::uint8_t>(number.size()))
-                    .first->second;
-  }
-  return out;
-}
-
 // Bytes from the one that reads best to the one that reads worst.
 const std::array<std::uint8_t, 256>& reading_order() {
   static const std::array<std::uint8_t, 256> order = [] {
@@ -292,6 +281,17 @@ const std::array<std::uint8_t, 256>& reading_order() {
 }
 
 }  // namespace
+
+std::array<std::uint8_t, 256> common_classes(const std::array<std::uint8_t, 256>& a,
+                                             const std::array<std::uint8_t, 256>& b) {
+  std::map<std::pair<std::uint8_t, std::uint8_t>, std::uint8_t> number;
+  std::array<std::uint8_t, 256> out{};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    out[byte] = number.try_emplace({a[byte], b[byte]}, static_cast<std::uint8_t>(number.size()))
+                    .first->second;
+  }
+  return out;
+}
 
 // An automaton before it is minimised; every state is reachable from state 0.
 struct Dfa::Raw {
@@ -527,7 +527,7 @@ Expected<Dfa> Dfa::combine(const Dfa& a, const Dfa& b,
                            const std::function<std::uint32_t(std::uint32_t, std::uint32_t)>& label,
                            std::size_t budget) {
   Steps steps;
-  steps.class_of = joined(a.class_of_, b.class_of_);
+  steps.class_of = common_classes(a.class_of_, b.class_of_);
   steps.start = {0, 0};
   steps.step = [&](const Key& at, std::uint8_t byte) {
     return Key{a.step(at[0], byte), b.step(at[1], byte)};
@@ -645,7 +645,7 @@ namespace {
 template <class Wanted>
 std::optional<std::string> pair_text(const Dfa& a, const Dfa& b, const Wanted& wanted) {
   return shortest_text(
-      readable_bytes(joined(a.class_table(), b.class_table())),
+      readable_bytes(common_classes(a.class_table(), b.class_table())),
       [&](std::uint64_t s, std::uint8_t byte) {
         const auto high = static_cast<std::uint32_t>(s >> 32U), low = static_cast<std::uint32_t>(s);
         return std::uint64_t{a.step(high, byte)} << 32U | b.step(low, byte);

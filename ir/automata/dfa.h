@@ -92,6 +92,10 @@ class Dfa {
   std::vector<std::uint32_t> labels_;  // per state
 };
 
+// The coarsest byte classes that are finer than both. Numbered by their least byte.
+std::array<std::uint8_t, 256> common_classes(const std::array<std::uint8_t, 256>& a,
+                                             const std::array<std::uint8_t, 256>& b);
+
 // Whether every text of `inner` is one of `outer`; a shortest one that is not, otherwise nullopt.
 // Walks pairs of states only as far as needed.
 std::optional<std::string> counterexample(const Dfa& inner, const Dfa& outer);
