@@ -2,40 +2,21 @@
 
 #include <fmt/format.h>
 
-#include <bit>
+#include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <limits>
 #include <optional>
 
 namespace policyc::bpf {
 namespace {
 
-// Parts of an instruction's code (linux/bpf_common.h, linux/bpf.h).
-enum Class : std::uint8_t { kLd, kLdx, kSt, kStx, kAlu, kJmp, kJmp32, kAlu64 };
-constexpr std::uint8_t kFromRegister = 0x08;  // else the immediate
-enum Mode : std::uint8_t { kMem = 0x60, kMemSigned = 0x80, kAtomic = 0xC0 };
-constexpr std::uint8_t kLoadImmediate64 = 0x18;
-
-constexpr std::size_t kRegisters = 11, kFramePointer = 10;
-constexpr std::size_t kStack = 512, kCallDepth = 8;
+constexpr std::uint8_t kModeMemSigned = 0x80;  // sign-extending load
+constexpr std::size_t kSaved = 6;              // registers 6 to 10 survive a call
+constexpr std::size_t kStack = ebpf::kStackBytes, kCallDepth = 8;
 
 // Offsets in struct __sk_buff (linux/bpf.h).
 constexpr std::uint32_t kLength = 0, kMark = 8, kProtocol = 16, kVlanPresent = 20, kVlanTci = 24,
                         kVlanProto = 28, kPriority = 32, kCb = 48, kData = 76, kDataEnd = 80;
-
-std::size_t width(std::uint8_t code) {
-  switch (code & 0x18U) {
-    case 0x00:
-      return 4;
-    case 0x08:
-      return 2;
-    case 0x10:
-      return 1;
-    default:
-      return 8;
-  }
-}
 
 std::uint64_t low_bytes(std::uint64_t value, std::size_t size) {
   return size == 8 ? value : value & ((std::uint64_t{1} << 8 * size) - 1);
@@ -59,21 +40,31 @@ Signed signed_divide(Signed a, Signed b, bool remainder) {
   return static_cast<Signed>(remainder ? a % b : a / b);
 }
 
+// What BPF_PROG_TEST_RUN takes for a tc program: a whole IP header where the EtherType promises
+// one.
+bool runs_as_frame(const std::vector<std::uint8_t>& frame) {
+  constexpr std::size_t kEthernet = 14, kMost = 3712;
+  if (frame.size() < kEthernet || frame.size() > kMost) return false;
+  const unsigned type = frame[12] << 8U | frame[13];
+  return frame.size() >= kEthernet + (type == 0x0800 ? 20U : type == 0x86DD ? 40U : 0U);
+}
+
 class Machine {
  public:
-  Machine(const std::vector<RawInstruction>& code, const Memory& memory,
+  Machine(const std::vector<ebpf::Instruction>& code, const Memory& memory,
           std::vector<std::uint8_t>& frame, Context& context)
       : code_(code), memory_(memory), frame_(frame), context_(context) {
     packet_ = memory_.add({frame.data(), frame.size(), true});
-    for (auto& stack : stacks_)
-      stack_[&stack - stacks_.data()] = memory_.add({stack.data(), kStack, true});
+    for (std::size_t i = 0; i < kCallDepth; ++i) {
+      stack_[i] = memory_.add({stacks_[i].data(), kStack, true});
+    }
     // No region: accesses go through context_load and context_store.
     context_address_ = memory_.add({nullptr, 0, false});
     registers_[1] = context_address_;
-    registers_[kFramePointer] = stack_[0] + kStack;
+    registers_[ebpf::kFramePointer] = stack_[0] + kStack;
   }
 
-  Expected<std::uint64_t> run(std::size_t entry, std::size_t budget);
+  Expected<std::uint64_t> run(std::size_t budget);
 
  private:
   struct Caller {
@@ -84,13 +75,15 @@ class Machine {
   Error error(const std::string& what) const {
     return Error{fmt::format("instruction {}: {}", at_, what)};
   }
-  std::uint64_t& destination() { return registers_[code_[at_].registers & 15U]; }
-  std::uint64_t source() const { return registers_[code_[at_].registers >> 4U]; }
+  Error no_such_code() const {
+    return error(fmt::format("no instruction has the code {:#04x}", code_[at_].opcode));
+  }
+  std::uint64_t& destination() { return registers_[code_[at_].dst]; }
+  std::uint64_t source() const { return registers_[code_[at_].src]; }
   std::uint64_t operand() const {
-    const RawInstruction& i = code_[at_];
-    return (i.code & kFromRegister) != 0
-               ? source()
-               : static_cast<std::uint64_t>(static_cast<std::int64_t>(i.immediate));
+    const ebpf::Instruction& i = code_[at_];
+    return i.from_register() ? source()
+                             : static_cast<std::uint64_t>(static_cast<std::int64_t>(i.imm));
   }
 
   // Each returns what is wrong, or nothing.
@@ -100,16 +93,18 @@ class Machine {
   std::optional<Error> store();
   std::optional<Error> atomic();
   std::optional<Error> call();
+  std::optional<Error> jump();
+  std::optional<Error> load_constant();
   std::optional<bool> holds(bool wide) const;
   std::optional<std::uint64_t> context_load(std::uint32_t offset, std::size_t size) const;
   bool context_store(std::uint32_t offset, std::size_t size, std::uint64_t value);
   bool is_context(std::uint64_t address) const { return address >> 32U == context_address_ >> 32U; }
 
-  const std::vector<RawInstruction>& code_;
+  const std::vector<ebpf::Instruction>& code_;
   Memory memory_;
   std::vector<std::uint8_t>& frame_;
   Context& context_;
-  std::array<std::uint64_t, kRegisters> registers_{};
+  std::array<std::uint64_t, ebpf::kRegisters> registers_{};
   std::array<std::array<std::uint8_t, kStack>, kCallDepth> stacks_{};
   std::array<std::uint64_t, kCallDepth> stack_{};
   std::uint64_t packet_ = 0, context_address_ = 0;
@@ -119,18 +114,18 @@ class Machine {
 };
 
 std::optional<Error> Machine::swap(bool always) {
-  const RawInstruction& i = code_[at_];
-  if (i.immediate != 16 && i.immediate != 32 && i.immediate != 64) {
+  const ebpf::Instruction& i = code_[at_];
+  if (i.imm != 16 && i.imm != 32 && i.imm != 64) {
     return error("a byte order of no width");
   }
-  const auto size = static_cast<std::size_t>(i.immediate) / 8;
-  const bool swaps = always || (i.code & kFromRegister) != 0;  // to big endian; this is little
+  const auto size = static_cast<std::size_t>(i.imm) / 8;
+  const bool swaps = always || i.from_register();  // to big endian; this is little
   destination() = swaps ? swap_bytes(destination(), size) : low_bytes(destination(), size);
   return std::nullopt;
 }
 
 std::optional<Error> Machine::arithmetic(bool wide) {
-  const RawInstruction& i = code_[at_];
+  const ebpf::Instruction& i = code_[at_];
   const std::size_t bits = wide ? 64 : 32;
   const std::size_t bytes = bits / 8;
   const std::uint64_t a = low_bytes(destination(), bytes);
@@ -149,54 +144,54 @@ std::optional<Error> Machine::arithmetic(bool wide) {
     if (b == 0) return remainder ? a : 0;
     return remainder ? a % b : a / b;
   };
-  switch (i.code >> 4U) {
-    case 0x0:
+  switch (i.operation()) {
+    case ebpf::kAdd:
       out = a + b;
       break;
-    case 0x1:
+    case ebpf::kSub:
       out = a - b;
       break;
-    case 0x2:
+    case ebpf::kMul:
       out = a * b;
       break;
-    case 0x3:
+    case ebpf::kDiv:
       out = divide(false);
       break;
-    case 0x4:
+    case ebpf::kOr:
       out = a | b;
       break;
-    case 0x5:
+    case ebpf::kAnd:
       out = a & b;
       break;
-    case 0x6:
+    case ebpf::kLsh:
       out = a << (b & (bits - 1));
       break;
-    case 0x7:
+    case ebpf::kRsh:
       out = a >> (b & (bits - 1));
       break;
-    case 0x8:
+    case ebpf::kNeg:
       out = 0 - a;
       break;
-    case 0x9:
+    case ebpf::kMod:
       out = divide(true);
       break;
-    case 0xA:
+    case ebpf::kXor:
       out = a ^ b;
       break;
-    case 0xB:
+    case ebpf::kMov:
       if (i.offset != 0 && i.offset != 8 && i.offset != 16 && i.offset != 32) {
         return error("a move of no kind that is known here");
       }
       out = i.offset == 0 ? b : sign_extend(b, static_cast<std::size_t>(i.offset));
       break;
-    case 0xC:
+    case ebpf::kArsh:
       out = static_cast<std::uint64_t>(static_cast<std::int64_t>(sign_extend(a, bits)) >>
                                        (b & (bits - 1)));
       break;
-    case 0xD:
+    case ebpf::kEnd:
       return swap(wide);
     default:
-      return error(fmt::format("no instruction has the code {:#04x}", i.code));
+      return no_such_code();
   }
   destination() = low_bytes(out, bytes);
   return std::nullopt;
@@ -241,11 +236,11 @@ bool Machine::context_store(std::uint32_t offset, std::size_t size, std::uint64_
 }
 
 std::optional<Error> Machine::load() {
-  const RawInstruction& i = code_[at_];
-  const std::size_t size = width(i.code);
-  const std::uint8_t mode = i.code & 0xE0U;
-  if (mode != kMem && mode != kMemSigned) {
-    return error(fmt::format("no instruction has the code {:#04x}", i.code));
+  const ebpf::Instruction& i = code_[at_];
+  const std::size_t size = i.bytes();
+  const std::uint8_t mode = i.mode();
+  if (mode != ebpf::kModeMem && mode != kModeMemSigned) {
+    return no_such_code();
   }
   const std::uint64_t address = source() + static_cast<std::uint64_t>(std::int64_t{i.offset});
   std::uint64_t value = 0;
@@ -263,18 +258,19 @@ std::optional<Error> Machine::load() {
     if (bytes == nullptr) return error(fmt::format("reads {} bytes out of bounds", size));
     std::memcpy(&value, bytes, size);
   }
-  destination() = mode == kMemSigned ? sign_extend(value, 8 * size) : value;
+  destination() = mode == kModeMemSigned ? sign_extend(value, 8 * size) : value;
   return std::nullopt;
 }
 
 std::optional<Error> Machine::store() {
-  const RawInstruction& i = code_[at_];
-  const std::size_t size = width(i.code);
-  if ((i.code & 0xE0U) != kMem) {
-    return error(fmt::format("no instruction has the code {:#04x}", i.code));
+  const ebpf::Instruction& i = code_[at_];
+  const std::size_t size = i.bytes();
+  if (i.mode() != ebpf::kModeMem) {
+    return no_such_code();
   }
-  const std::uint64_t value =
-      (i.code & 7U) == kStx ? source() : static_cast<std::uint64_t>(std::int64_t{i.immediate});
+  const std::uint64_t value = i.instruction_class() == ebpf::kStx
+                                  ? source()
+                                  : static_cast<std::uint64_t>(std::int64_t{i.imm});
   const std::uint64_t address = destination() + static_cast<std::uint64_t>(std::int64_t{i.offset});
   if (is_context(address)) {
     if (context_store(static_cast<std::uint32_t>(address), size, value)) return std::nullopt;
@@ -288,8 +284,8 @@ std::optional<Error> Machine::store() {
 }
 
 std::optional<Error> Machine::atomic() {
-  const RawInstruction& i = code_[at_];
-  const std::size_t size = width(i.code);
+  const ebpf::Instruction& i = code_[at_];
+  const std::size_t size = i.bytes();
   if (size < 4) return error("an atomic operation on less than four bytes");
   const std::uint64_t address = destination() + static_cast<std::uint64_t>(std::int64_t{i.offset});
   std::uint8_t* bytes = memory_.at(address, size, true);
@@ -300,8 +296,8 @@ std::optional<Error> Machine::atomic() {
   std::memcpy(&old, bytes, size);
   const std::uint64_t given = low_bytes(source(), size);
   std::uint64_t value = 0;
-  bool fetch = (i.immediate & 1) != 0;
-  switch (i.immediate & ~1) {
+  bool fetch = (i.imm & 1) != 0;
+  switch (i.imm & ~1) {
     case 0x00:
       value = old + given;
       break;
@@ -323,43 +319,43 @@ std::optional<Error> Machine::atomic() {
       fetch = false;
       break;
     default:
-      return error(fmt::format("no atomic operation has the number {:#x}", i.immediate));
+      return error(fmt::format("no atomic operation has the number {:#x}", i.imm));
   }
   std::memcpy(bytes, &value, size);
-  if (fetch) registers_[code_[at_].registers >> 4U] = old;
+  if (fetch) registers_[code_[at_].src] = old;
   return std::nullopt;
 }
 
 // Whether the jump is taken; nullopt for a code that is none.
 std::optional<bool> Machine::holds(bool wide) const {
-  const RawInstruction& i = code_[at_];
+  const ebpf::Instruction& i = code_[at_];
   const std::size_t bytes = wide ? 8 : 4;
-  const std::uint64_t a = low_bytes(registers_[i.registers & 15U], bytes);
+  const std::uint64_t a = low_bytes(registers_[i.dst], bytes);
   const std::uint64_t b = low_bytes(operand(), bytes);
   const auto sa = static_cast<std::int64_t>(sign_extend(a, 8 * bytes));
   const auto sb = static_cast<std::int64_t>(sign_extend(b, 8 * bytes));
-  switch (i.code >> 4U) {
-    case 0x1:
+  switch (i.operation()) {
+    case ebpf::kJeq:
       return a == b;
-    case 0x2:
+    case ebpf::kJgt:
       return a > b;
-    case 0x3:
+    case ebpf::kJge:
       return a >= b;
-    case 0x4:
+    case ebpf::kJset:
       return (a & b) != 0;
-    case 0x5:
+    case ebpf::kJne:
       return a != b;
-    case 0x6:
+    case ebpf::kJsgt:
       return sa > sb;
-    case 0x7:
+    case ebpf::kJsge:
       return sa >= sb;
-    case 0xA:
+    case ebpf::kJlt:
       return a < b;
-    case 0xB:
+    case ebpf::kJle:
       return a <= b;
-    case 0xC:
+    case ebpf::kJslt:
       return sa < sb;
-    case 0xD:
+    case ebpf::kJsle:
       return sa <= sb;
     default:
       return std::nullopt;
@@ -367,79 +363,101 @@ std::optional<bool> Machine::holds(bool wide) const {
 }
 
 std::optional<Error> Machine::call() {
-  const RawInstruction& i = code_[at_];
-  if (i.registers >> 4U != 1) {
-    return error(fmt::format("calls helper {}, which this interpreter does not have", i.immediate));
+  const ebpf::Instruction& i = code_[at_];
+  if (i.src != ebpf::kCallIsLocal) {
+    return error(fmt::format("calls helper {}, which this interpreter does not have", i.imm));
   }
   if (depth_ + 1 == kCallDepth) return error("calls go deeper than eight functions");
   Caller& caller = callers_[depth_];
   caller.return_to = next_;
-  std::copy_n(registers_.begin() + 6, caller.saved.size(), caller.saved.begin());
+  std::copy_n(registers_.begin() + kSaved, caller.saved.size(), caller.saved.begin());
   ++depth_;
   stacks_[depth_].fill(0);
-  registers_[kFramePointer] = stack_[depth_] + kStack;
-  next_ = at_ + 1 + static_cast<std::size_t>(std::int64_t{i.immediate});
+  registers_[ebpf::kFramePointer] = stack_[depth_] + kStack;
+  next_ = at_ + 1 + static_cast<std::size_t>(std::int64_t{i.imm});
   return std::nullopt;
 }
 
-Expected<std::uint64_t> Machine::run(std::size_t entry, std::size_t budget) {
-  next_ = entry;
+// 64-bit constants: a number, or the address of a map or of a byte of its value.
+std::optional<Error> Machine::load_constant() {
+  const ebpf::Instruction& i = code_[at_];
+  if (i.opcode != ebpf::kLdImm64 || next_ >= code_.size() || code_[next_].opcode != 0) {
+    return no_such_code();
+  }
+  const auto low = static_cast<std::uint32_t>(i.imm);
+  const auto high = static_cast<std::uint32_t>(code_[next_].imm);
+  switch (i.src) {
+    case 0:
+      destination() = std::uint64_t{high} << 32U | low;
+      break;
+    case ebpf::kImmIsMap:
+      destination() = Memory::address(low, 0);
+      break;
+    case ebpf::kImmIsMapValue:
+      destination() = Memory::address(low, high);
+      break;
+    default:
+      return error("a 64-bit constant of no kind that is known here");
+  }
+  ++next_;
+  return std::nullopt;
+}
+
+std::optional<Error> Machine::jump() {
+  const ebpf::Instruction& i = code_[at_];
+  const bool wide = i.instruction_class() == ebpf::kJmp;
+  if (i.operation() == ebpf::kJa) {  // the far form has its distance in the immediate
+    next_ += static_cast<std::size_t>(wide ? std::int64_t{i.offset} : std::int64_t{i.imm});
+    return std::nullopt;
+  }
+  if (wide && i.operation() == ebpf::kCall) return call();
+  const auto taken = holds(wide);
+  if (!taken) return no_such_code();
+  if (*taken) next_ += static_cast<std::size_t>(std::int64_t{i.offset});
+  return std::nullopt;
+}
+
+Expected<std::uint64_t> Machine::run(std::size_t budget) {
   for (std::size_t left = budget; left > 0; --left) {
     at_ = next_;
     if (at_ >= code_.size()) return error("there is no instruction here");
-    const RawInstruction& i = code_[at_];
+    const ebpf::Instruction& i = code_[at_];
     next_ = at_ + 1;
-    const unsigned written = i.registers & 15U;
-    if (written > kFramePointer || i.registers >> 4U > kFramePointer) {
+    if (i.dst >= ebpf::kRegisters || i.src >= ebpf::kRegisters) {
       return error("there is no such register");
     }
+    const std::uint8_t kind = i.instruction_class();
+    const bool writes =
+        kind == ebpf::kLd || kind == ebpf::kLdx || kind == ebpf::kAlu || kind == ebpf::kAlu64;
+    if (writes && i.dst == ebpf::kFramePointer) return error("writes the frame pointer");
     std::optional<Error> wrong;
-    const bool wide = (i.code & 7U) == kAlu64 || (i.code & 7U) == kJmp;
-    switch (i.code & 7U) {
-      case kLd:
-        if (i.code != kLoadImmediate64 || next_ >= code_.size() || code_[next_].code != 0 ||
-            written == kFramePointer) {
-          return error(fmt::format("no instruction has the code {:#04x}", i.code));
-        }
-        registers_[written] =
-            static_cast<std::uint64_t>(static_cast<std::uint32_t>(code_[next_].immediate)) << 32U |
-            static_cast<std::uint32_t>(i.immediate);
-        ++next_;
+    switch (kind) {
+      case ebpf::kLd:
+        wrong = load_constant();
         break;
-      case kLdx:
-        if (written == kFramePointer) return error("writes the frame pointer");
+      case ebpf::kLdx:
         wrong = load();
         break;
-      case kSt:
+      case ebpf::kSt:
         wrong = store();
         break;
-      case kStx:
-        wrong = (i.code & 0xE0U) == kAtomic ? atomic() : store();
+      case ebpf::kStx:
+        wrong = i.mode() == ebpf::kModeAtomic ? atomic() : store();
         break;
-      case kAlu:
-      case kAlu64:
-        if (written == kFramePointer) return error("writes the frame pointer");
-        wrong = arithmetic(wide);
+      case ebpf::kAlu:
+      case ebpf::kAlu64:
+        wrong = arithmetic(kind == ebpf::kAlu64);
         break;
-      default: {
-        const std::uint8_t operation = i.code >> 4U;
-        if (operation == 0) {  // the far form has its distance in the immediate
-          const std::int64_t distance = wide ? i.offset : i.immediate;
-          next_ += static_cast<std::size_t>(distance);
-        } else if (wide && operation == 8) {
-          wrong = call();
-        } else if (wide && operation == 9) {
+      default:
+        if (kind == ebpf::kJmp && i.operation() == ebpf::kExit) {
           if (depth_ == 0) return registers_[0];
           --depth_;
           next_ = callers_[depth_].return_to;
           std::copy_n(callers_[depth_].saved.begin(), callers_[depth_].saved.size(),
-                      registers_.begin() + 6);
-        } else if (const auto taken = holds(wide)) {
-          if (*taken) next_ += static_cast<std::size_t>(std::int64_t{i.offset});
+                      registers_.begin() + kSaved);
         } else {
-          return error(fmt::format("no instruction has the code {:#04x}", i.code));
+          wrong = jump();
         }
-      }
     }
     if (wrong) return *wrong;
   }
@@ -448,9 +466,13 @@ Expected<std::uint64_t> Machine::run(std::size_t entry, std::size_t budget) {
 
 }  // namespace
 
+std::uint64_t Memory::address(std::uint32_t region, std::uint32_t offset) {
+  return (std::uint64_t{region} + 1) << 32U | offset;
+}
+
 std::uint64_t Memory::add(Region region) {
   regions_.push_back(region);
-  return static_cast<std::uint64_t>(regions_.size()) << 32U;
+  return address(static_cast<std::uint32_t>(regions_.size() - 1), 0);
 }
 
 std::uint8_t* Memory::at(std::uint64_t address, std::size_t size, bool write) const {
@@ -462,10 +484,83 @@ std::uint8_t* Memory::at(std::uint64_t address, std::size_t size, bool write) co
   return region.data + offset;
 }
 
-Expected<std::uint64_t> interpret(const std::vector<RawInstruction>& code, std::size_t entry,
-                                  const Memory& memory, std::vector<std::uint8_t>& frame,
-                                  Context& context, std::size_t budget) {
-  return Machine(code, memory, frame, context).run(entry, budget);
+Expected<std::uint64_t> interpret(const std::vector<ebpf::Instruction>& code, const Memory& memory,
+                                  std::vector<std::uint8_t>& frame, Context& context,
+                                  std::size_t budget) {
+  return Machine(code, memory, frame, context).run(budget);
+}
+
+Expected<InterpretedObject> InterpretedObject::load(std::string_view elf,
+                                                    const std::vector<MapValue>& values,
+                                                    const InterpretedObject* donor,
+                                                    const std::vector<std::string>& shared) {
+  auto object = ebpf::read_object(elf);
+  if (!object) return Error{object.error()};
+  InterpretedObject out;
+  out.object_ = std::move(*object);
+  constexpr std::uint64_t kMostBytes = 1U << 30U;
+  for (const ebpf::Map& map : out.object_.maps) {
+    if (map.size > kMostBytes) return Error{fmt::format("map {} has {} bytes", map.name, map.size)};
+    std::shared_ptr<std::string> value;
+    for (std::size_t i = 0; donor != nullptr && i < donor->values_.size(); ++i) {
+      const bool same = donor->object_.maps[i].name == map.name;
+      if (same && std::find(shared.begin(), shared.end(), map.name) != shared.end()) {
+        if (donor->values_[i]->size() != map.size) {
+          return Error{fmt::format("map {} has another size where it is shared", map.name)};
+        }
+        value = donor->values_[i];
+      }
+    }
+    if (!value) {
+      value = std::make_shared<std::string>(map.initial);
+      value->resize(map.size);
+    }
+    out.memory_.add(
+        {reinterpret_cast<std::uint8_t*>(value->data()), value->size(), !map.read_only});
+    out.values_.push_back(std::move(value));
+  }
+  for (const MapValue& value : values) {
+    if (const auto written = out.write(value); !written) return Error{written.error()};
+  }
+  return out;
+}
+
+Expected<bool> InterpretedObject::write(const MapValue& value) {
+  for (std::size_t i = 0; i < values_.size(); ++i) {
+    if (object_.maps[i].name != value.map) continue;
+    if (values_[i]->size() != value.bytes.size()) {
+      return Error{fmt::format("map {} takes {} bytes, not {}", value.map, values_[i]->size(),
+                               value.bytes.size())};
+    }
+    std::copy(value.bytes.begin(), value.bytes.end(), values_[i]->begin());
+    return true;
+  }
+  return Error{fmt::format("the object has no map {}", value.map)};
+}
+
+Expected<KernelRun> InterpretedObject::run(const char* program,
+                                           const std::vector<std::uint8_t>& frame,
+                                           unsigned repeat) const {
+  const ebpf::Program* p = object_.program(program);
+  if (p == nullptr) return Error{fmt::format("the object has no program `{}`", program)};
+  if (!runs_as_frame(frame)) {
+    return Error{fmt::format("a kernel would not run a frame of {} bytes", frame.size())};
+  }
+  KernelRun out;
+  const auto begin = std::chrono::steady_clock::now();
+  for (unsigned i = 0; i < std::max(1U, repeat); ++i) {
+    std::vector<std::uint8_t> packet = frame;
+    Context context;
+    const auto result = interpret(p->code, memory_, packet, context);
+    if (!result) return Error{fmt::format("{}: {}", program, result.error())};
+    out.return_code = static_cast<std::uint32_t>(*result);
+    out.mark = context.mark;
+    out.cb = context.cb;
+  }
+  const auto spent = std::chrono::steady_clock::now() - begin;
+  out.nanoseconds = static_cast<std::uint32_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count() / std::max(1U, repeat));
+  return out;
 }
 
 }  // namespace policyc::bpf

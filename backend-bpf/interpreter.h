@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,17 +15,9 @@
 
 #include "backend-bpf/kernel.h"
 #include "ir/base/expected.h"
+#include "ir/bpf/object.h"
 
 namespace policyc::bpf {
-
-// One instruction as it stands in the object (linux/bpf.h, struct bpf_insn).
-struct RawInstruction {
-  std::uint8_t code = 0;
-  std::uint8_t registers = 0;  // destination in the low half, source in the high half
-  std::int16_t offset = 0;
-  std::int32_t immediate = 0;
-};
-static_assert(sizeof(RawInstruction) == 8);
 
 // Memory that a program can reach. An address is (region + 1) << 32 | offset.
 class Memory {
@@ -36,6 +27,7 @@ class Memory {
     std::size_t size = 0;  // below 2^31
     bool writable = false;
   };
+  static std::uint64_t address(std::uint32_t region, std::uint32_t offset);
   // The address of its first byte. The bytes must outlive the memory.
   std::uint64_t add(Region region);
   // The bytes [address, address + size), or nullptr where they are not all in one region, or not
@@ -54,18 +46,19 @@ struct Context {
 
 inline constexpr std::size_t kInstructionBudget = 1'000'000;  // of one run
 
-// Runs from instruction `entry` to the exit of the first function; the value of register 0. All
-// instructions must be in `code`, calls included. `memory` holds the data that they name by
-// address; packet and stack are added to a copy of it. Errors name the instruction's index.
-Expected<std::uint64_t> interpret(const std::vector<RawInstruction>& code, std::size_t entry,
-                                  const Memory& memory, std::vector<std::uint8_t>& frame,
-                                  Context& context, std::size_t budget = kInstructionBudget);
+// Runs a linked program from its first instruction to its exit; the value of register 0. The map of
+// index i, as 64-bit constants name it, is region i of `memory` (one without bytes where the
+// program may hold the map but not reach into it); packet and stack are added to a copy. Errors
+// name the instruction's index.
+Expected<std::uint64_t> interpret(const std::vector<ebpf::Instruction>& code, const Memory& memory,
+                                  std::vector<std::uint8_t>& frame, Context& context,
+                                  std::size_t budget = kInstructionBudget);
 
 // An object with its maps. As LoadedObject, without a kernel.
 class InterpretedObject {
  public:
-  // Errors: no BPF object, references to what the object does not define, values of other sizes
-  // than the maps. Maps named in `shared` are those of `donor`.
+  // Errors: no BPF object, values of other sizes than the maps. Maps named in `shared` are those of
+  // `donor`.
   static Expected<InterpretedObject> load(std::string_view elf, const std::vector<MapValue>& values,
                                           const InterpretedObject* donor = nullptr,
                                           const std::vector<std::string>& shared = {});
@@ -74,13 +67,10 @@ class InterpretedObject {
   // As LoadedObject::run. Frames that a kernel does not run are refused alike.
   Expected<KernelRun> run(const char* program, const std::vector<std::uint8_t>& frame,
                           unsigned repeat = 1) const;
-  // Instructions of all programs and functions.
-  std::size_t instructions() const { return code_.size(); }
 
  private:
-  std::vector<RawInstruction> code_;
-  std::map<std::string, std::size_t> entries_;
-  std::map<std::string, std::shared_ptr<std::string>> maps_;  // by section
+  ebpf::Object object_;
+  std::vector<std::shared_ptr<std::string>> values_;  // per map of the object
   Memory memory_;
 };
 

@@ -17,11 +17,12 @@ constexpr std::uint32_t kProxyMark = 0x0200U | 0x993AU << 16U;
 }  // namespace
 
 KernelRunner::KernelRunner(std::string directory, Manifest manifest, const ir::World& world,
-                           const ir::Resolved& resolved)
+                           const ir::Resolved& resolved, Engine engine)
     : directory_(std::move(directory)),
       manifest_(std::move(manifest)),
       world_(world),
-      resolved_(resolved) {
+      resolved_(resolved),
+      engine_(engine) {
   for (const ManifestEndpoint& e : manifest_.endpoints) {
     for (const std::string& name : e.names) by_name_[{e.view, name}] = &e;
   }
@@ -29,11 +30,12 @@ KernelRunner::KernelRunner(std::string directory, Manifest manifest, const ir::W
 
 Expected<std::unique_ptr<KernelRunner>> KernelRunner::open(const std::string& directory,
                                                            const ir::World& world,
-                                                           const ir::Resolved& resolved) {
+                                                           const ir::Resolved& resolved,
+                                                           Engine engine) {
   auto manifest = read_manifest(directory);
   if (!manifest) return Error{manifest.error()};
   return std::unique_ptr<KernelRunner>(
-      new KernelRunner(directory, std::move(*manifest), world, resolved));
+      new KernelRunner(directory, std::move(*manifest), world, resolved, engine));
 }
 
 Expected<std::string> KernelRunner::read(const std::string& path) {
@@ -87,7 +89,7 @@ Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const Manif
   }
   std::vector<MapValue> values = {
       {kPolicyMap, policy_value(*policy, (*node)->classes, m.slot, m.sizes)}};
-  const LoadedObject*& lender = (*node)->lenders[m.sizes.node_size()];
+  const RunnableObject*& lender = (*node)->lenders[m.sizes.node_size()];
   std::vector<std::string> shared;
   if (lender == nullptr) {
     const NodeSettings settings = {kProxyPort, true};
@@ -96,7 +98,7 @@ Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const Manif
   } else {
     shared.emplace_back(kNodeMap);
   }
-  auto loaded = LoadedObject::load(*object, values, lender, shared);
+  auto loaded = RunnableObject::load(engine_, *object, values, lender, shared);
   if (!loaded) return Error{fmt::format("{}/{}: {}", directory_, m.object, loaded.error())};
   auto out = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded)});
   if (lender == nullptr) lender = &out->object;
@@ -132,6 +134,8 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
   if (!run) return Error{run.error()};
   RunResult out;
   out.return_code = run->return_code;
+  out.mark = run->mark;
+  out.cb = run->cb;
   if (run->cb[kCbOutcome] > static_cast<std::uint32_t>(Outcome::Redirect)) {
     return Error{fmt::format("the program reports outcome {}", run->cb[kCbOutcome])};
   }

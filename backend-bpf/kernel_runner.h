@@ -1,4 +1,4 @@
-// Runs packets through compiled artefacts in the kernel.
+// Runs packets through compiled artefacts, in the kernel or in the interpreter.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 #include "backend-bpf/artefact.h"
 #include "backend-bpf/image.h"
-#include "backend-bpf/kernel.h"
+#include "backend-bpf/runnable_object.h"
 #include "backend-bpf/runner.h"
 
 namespace policyc::bpf {
@@ -21,7 +21,8 @@ class KernelRunner : public Runner {
   // `world` and `resolved` name the endpoints; both must outlive the runner.
   static Expected<std::unique_ptr<KernelRunner>> open(const std::string& directory,
                                                       const ir::World& world,
-                                                      const ir::Resolved& resolved);
+                                                      const ir::Resolved& resolved,
+                                                      Engine engine = Engine::Kernel);
 
   Expected<RunResult> run(std::size_t view, std::size_t endpoint, ir::Direction direction,
                           const std::vector<std::uint8_t>& frame, unsigned repeat) override;
@@ -32,17 +33,17 @@ class KernelRunner : public Runner {
  private:
   struct Endpoint {
     PolicyImage image;
-    LoadedObject object;
+    RunnableObject object;
   };
   struct Node {
     IdentityImage identities;
     ClassImage classes;
     // The first object loaded with a node map of some size: it lends its map.
-    std::map<std::size_t, const LoadedObject*> lenders;
+    std::map<std::size_t, const RunnableObject*> lenders;
   };
 
   KernelRunner(std::string directory, Manifest manifest, const ir::World& world,
-               const ir::Resolved& resolved);
+               const ir::Resolved& resolved, Engine engine);
   Expected<Endpoint*> endpoint(std::size_t view, std::size_t endpoint);
   Expected<Node*> node(const ManifestEndpoint& endpoint);
   Expected<std::unique_ptr<Endpoint>> load(const ManifestEndpoint& endpoint);
@@ -52,6 +53,7 @@ class KernelRunner : public Runner {
   Manifest manifest_;
   const ir::World& world_;
   const ir::Resolved& resolved_;
+  Engine engine_;
   std::map<std::pair<std::string, std::string>, const ManifestEndpoint*> by_name_;  // view, name
   std::map<std::pair<std::string, std::string>, Node> nodes_;  // identities, classes
   std::map<std::string, std::unique_ptr<Endpoint>> loaded_;    // by the files they are made of

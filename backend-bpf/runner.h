@@ -1,6 +1,8 @@
-// Runs packets through the program of one endpoint: in the kernel (kernel.h), or whatever else can.
+// Runs packets through the program of one endpoint: in the kernel (kernel.h), in the interpreter
+// (interpreter.h), or whatever else can.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,7 +18,9 @@ namespace policyc::bpf {
 enum class Outcome : std::uint8_t { NotSubject = 0, Pass = 1, Drop = 2, Redirect = 3 };
 
 struct RunResult {
-  std::uint32_t return_code = 0;  // what tc would see: 0 pass, 2 drop
+  std::uint32_t return_code = 0;      // what tc would see: 0 pass, 2 drop
+  std::uint32_t mark = 0;             // of the packet, as the program left it
+  std::array<std::uint32_t, 5> cb{};  // likewise; the rest says what it means
   Outcome outcome = Outcome::Pass;
   std::uint32_t drop_reason = 0;  // Cilium's number without the sign; 0 if not dropped
   int record = -1;                // verdict record that decided; -1 where the policy was not asked

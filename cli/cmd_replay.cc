@@ -29,6 +29,7 @@ struct ReplayCommand : EngineOptions {
   std::vector<std::string> packets;
   std::string format = "text";
   unsigned repeat = 1;
+  bool interpreter = false;
   std::string save_mismatches;  // where packets go on which program and policies disagree
 };
 
@@ -200,8 +201,13 @@ std::vector<const bpf::ReplayPacket*> in_order(const std::vector<bpf::Fixture>& 
 }
 
 int replay(ReplayCommand& options, Env& env) {
-  if (const auto why = bpf::kernel_unavailable()) {
-    fmt::print(env.err, "policyc: replay runs programs in the kernel, and {}\n", *why);
+  if (const auto why = options.interpreter ? std::nullopt : bpf::kernel_unavailable()) {
+    fmt::print(
+        env.err,
+        "policyc: replay runs programs in the kernel, and {}\n"
+        "  --interpreter runs them in this process instead: the same objects and tables, but "
+        "no word of whether a kernel accepts them\n",
+        *why);
     return kImpossible;
   }
   const std::string directory = options.arguments.front();
@@ -212,7 +218,9 @@ int replay(ReplayCommand& options, Env& env) {
   const ir::Resolved resolved = ir::resolve(engine.world);
   const auto fixtures = read_packets(options, engine.world);
   if (!fixtures) return usage_error(env, fixtures.error());
-  auto runner = bpf::KernelRunner::open(directory, engine.world, resolved);
+  auto runner =
+      bpf::KernelRunner::open(directory, engine.world, resolved,
+                              options.interpreter ? bpf::Engine::Interpreter : bpf::Engine::Kernel);
   if (!runner) return usage_error(env, runner.error());
   const std::vector<const bpf::ReplayPacket*> packets = in_order(*fixtures);
   const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures,
@@ -291,6 +299,8 @@ void add_replay(Cli& cli) {
       ->add_option("--format", options->format, "text, json, or lines as `hubble observe` prints")
       ->check(one_of({"text", "json", "hubble-json"}))
       ->type_name("text|json|hubble-json");
+  command->add_flag("--interpreter", options->interpreter,
+                    "run the programs in this process, without bpf(); no kernel judges them");
   command
       ->add_option("--save-mismatches", options->save_mismatches,
                    "write packets on which program and policies disagree to FILE")
