@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -15,6 +14,7 @@
 #include "ir/base/sha256.h"
 #include "ir/resolve.h"
 #include "tests/backend-bpf/bpf_support.h"
+#include "tests/backend-bpf/scratch.h"
 #include "tests/ir/world_gen.h"
 
 namespace policyc {
@@ -23,25 +23,6 @@ namespace {
 using namespace testing;
 namespace fs = std::filesystem;
 using bpf::Fate;
-
-// A directory that goes away with the test.
-class Scratch {
- public:
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "policyc-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() {
-    std::error_code ec;
-    fs::remove_all(path_, ec);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 bpf::CompileReport compile_into(const std::string& directory, const ir::World& world,
                                 const ir::Resolved& resolved) {
