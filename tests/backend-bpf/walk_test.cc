@@ -1,0 +1,241 @@
+// The verdict core in the kernel against the resolved tables: a million questions on random worlds,
+// both families, both directions, most of them at the edges of prefixes and ports.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <random>
+
+#include "backend-bpf/image.h"
+#include "backend-bpf/runner.h"
+#include "ir/resolve.h"
+#include "tests/backend-bpf/bpf_support.h"
+#include "tests/ir/world_gen.h"
+
+namespace policyc {
+namespace {
+
+using namespace testing;
+using bpf::Outcome;
+using bpf::WalkTuple;
+
+constexpr std::size_t kTuples = 8192;
+
+// Numbers that are equal everywhere.
+struct Dice {
+  std::mt19937 engine;
+  std::uint32_t operator()() { return static_cast<std::uint32_t>(engine()); }
+};
+
+// A walker that stays loaded while its tables change.
+class Walker {
+ public:
+  explicit Walker(const bpf::SizeClass& sizes) : sizes_(sizes) {
+    const auto objects =
+        bpf::compile_c(*bpf::find_clang_module(), {bpf::walker_text(sizes, kTuples)});
+    if (!objects) throw std::runtime_error(objects.error());
+    auto loaded = bpf::LoadedObject::load(objects->front(), {});
+    if (!loaded) throw std::runtime_error(loaded.error());
+    object_ = std::make_unique<bpf::LoadedObject>(std::move(*loaded));
+    map_ = static_cast<char*>(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED,
+                                   object_->map_descriptor(bpf::kWalkMap), 0));
+    if (map_ == MAP_FAILED) throw std::runtime_error("the walker's map cannot be mapped");
+  }
+  Walker(const Walker&) = delete;
+  Walker& operator=(const Walker&) = delete;
+  ~Walker() { munmap(map_, kSize); }
+
+  const bpf::SizeClass& sizes() const { return sizes_; }
+
+  // All answers, by one run.
+  void walk(const bpf::MapValue& node, const bpf::MapValue& policy,
+            std::vector<WalkTuple>& tuples) {
+    ASSERT_TRUE(object_->write(node));
+    ASSERT_TRUE(object_->write(policy));
+    std::memset(map_, 0, bpf::kWalkHeader);
+    std::memcpy(map_ + bpf::kWalkHeader, tuples.data(), sizeof(WalkTuple) * kTuples);
+    const std::vector<std::uint8_t> frame(64);
+    const auto run = object_->run(bpf::kWalkProgram, frame, kTuples);
+    ASSERT_TRUE(run) << run.error();
+    std::memcpy(tuples.data(), map_ + bpf::kWalkHeader, sizeof(WalkTuple) * kTuples);
+  }
+
+ private:
+  static constexpr std::size_t kSize = bpf::kWalkHeader + sizeof(WalkTuple) * kTuples;
+  bpf::SizeClass sizes_;
+  std::unique_ptr<bpf::LoadedObject> object_;
+  char* map_ = nullptr;
+};
+
+ir::IpAddress moved(ir::IpAddress ip, int by) {
+  for (int i = (ip.bits() / 8) - 1; i >= 0; --i) {
+    const int sum = ip.bytes[static_cast<std::size_t>(i)] + by;
+    ip.bytes[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(sum);
+    if (sum >= 0 && sum <= 255) break;
+    by = sum < 0 ? -1 : 1;
+  }
+  return ip;
+}
+
+// An address at or near an edge of a prefix, or anywhere.
+ir::IpAddress some_address(const ir::NodeView& view, Dice& random) {
+  const ir::Prefix& prefix = view.ipcache[random() % view.ipcache.size()].first;
+  ir::IpAddress ip = prefix.address;
+  const unsigned kind = random() % 5;
+  if (kind == 0) return moved(ip, -1);
+  if (kind == 1) return ip;
+  for (int bit = prefix.length; bit < ip.bits(); ++bit) {
+    if (kind == 4 && random() % 2 == 0) continue;
+    ip.bytes[static_cast<std::size_t>(bit) / 8] |= static_cast<std::uint8_t>(0x80U >> (bit % 8));
+  }
+  return kind == 3 ? moved(ip, 1) : ip;
+}
+
+WalkTuple some_tuple(const ir::NodeView& view, const ir::ResolvedEndpoint& endpoint, Dice& random) {
+  WalkTuple t;
+  const ir::IpAddress ip = some_address(view, random);
+  t.address = ip.bytes;
+  t.family = ip.family == ir::Family::V4 ? 4 : 6;
+  t.direction = static_cast<std::uint8_t>(random() % 2);
+  const ir::PolicyTable& table = t.direction == 0 ? *endpoint.ingress : *endpoint.egress;
+  const ir::L4Key edge = table.column_begin[random() % table.columns()];
+  t.protocol = ir::class_protocol(static_cast<ir::ProtocolClass>(edge >> 16U));
+  if (t.protocol == 0 || random() % 8 == 0) t.protocol = static_cast<std::uint8_t>(random());
+  const unsigned kind = random() % 4;
+  t.port = kind == 3 ? random() & 0xFFFFU : (edge + kind - 1) & 0xFFFFU;
+  if (ir::protocol_class(t.protocol) == ir::kOther) t.port = 0;
+  if (random() % 16 == 0) {
+    t.fragment = 1;
+    t.port = 0;
+  }
+  return t;
+}
+
+std::string complaint(const WalkTuple& t, const ir::NodeView& view,
+                      const ir::ResolvedEndpoint& endpoint, const bpf::PolicyImage& image) {
+  const ir::IpAddress ip{t.family == 4 ? ir::Family::V4 : ir::Family::V6, t.address};
+  const auto fail = [&](const char* what) {
+    return fmt::format("{} {} protocol {} port {} fragment {}: {}; outcome {} drop {}", ip.str(),
+                       t.direction == 0 ? "ingress" : "egress", t.protocol, t.port, t.fragment,
+                       what, t.outcome, t.drop);
+  };
+  const bool known = std::any_of(view.ipcache.begin(), view.ipcache.end(),
+                                 [&](const auto& entry) { return entry.first.contains(ip); });
+  if (!known) {
+    const bool right = t.identity == 0 && t.drop == 139 && t.record == 0;
+    return right ? "" : fail("nobody has this address");
+  }
+  const ir::IdentityIndex who = view.identity_of(ip);
+  if (t.identity != who + 1) return fail("another identity");
+  const ir::PolicyTable& table = t.direction == 0 ? *endpoint.ingress : *endpoint.egress;
+  const ir::VerdictRecord& want = table.lookup(who, t.protocol, static_cast<std::uint16_t>(t.port));
+  if (t.record == 0 || t.record > image.records.size()) return fail("no record");
+  if (bpf::decode_record(image, t.record) != want) return fail("another record");
+  std::uint32_t drop = 0;
+  if (want.verdict == ir::VerdictKind::Deny) {
+    drop = want.reason == ir::Reason::PolicyDeny ? 181 : t.fragment != 0 ? 157 : 133;
+  } else if (want.auth && want.auth->type != ir::AuthType::Disabled) {
+    drop = 189;
+  }
+  const Outcome outcome = drop != 0                                   ? Outcome::Drop
+                          : want.verdict == ir::VerdictKind::Redirect ? Outcome::Redirect
+                                                                      : Outcome::Pass;
+  if (t.drop != drop || t.outcome != static_cast<std::uint32_t>(outcome)) {
+    return fail("another outcome");
+  }
+  return "";
+}
+
+TEST(Walk, AMillionQuestionsHaveOneAnswer) {
+  POLICYC_NEEDS_BPF();
+  // Sizes that hold any of these worlds, so that two programs do for all.
+  bpf::SizeClass dense;
+  dense.trie4_blocks = 256;
+  dense.trie6_blocks = 1024;
+  dense.hosts6 = 256;
+  dense.hash4_bits = dense.hash6_bits = 8;
+  dense.classes = 1024;
+  dense.identity_shift = 10;
+  dense.pages = 512;
+  dense.cells = 65536;
+  dense.records = 256;
+  bpf::SizeClass listed = dense;
+  listed.pages = listed.cells = 0;
+  listed.intervals = 16384;
+  listed.interval_steps = 12;
+  Walker by_cells(dense), by_intervals(listed);
+  std::size_t asked = 0;
+  const bool ok = rc::check("the core says what the tables say", [&] {
+    const Choice pick;
+    const ir::World world = random_world(pick);
+    const ir::Resolved resolved = ir::resolve(world);
+    Dice random{std::mt19937(static_cast<unsigned>(pick(1 << 30)))};
+    for (const ir::NodeView& view : resolved.views) {
+      const auto identities =
+          bpf::encode_identities(view, resolved.identities, pick.flip() ? 0 : bpf::kTrieBlocks);
+      for (const ir::ResolvedEndpoint& endpoint : view.endpoints) {
+        if (!endpoint.error.empty()) continue;
+        const bool intervals = pick.flip();
+        const auto policy = bpf::encode_policy(*endpoint.ingress, *endpoint.egress,
+                                               intervals ? 0 : bpf::kCellBudget);
+        RC_ASSERT(static_cast<bool>(policy));
+        const auto classes = bpf::encode_classes({&*policy}, resolved.identities.size());
+        Walker& walker = intervals ? by_intervals : by_cells;
+        RC_ASSERT(bpf::fits(identities, classes, policy->image, walker.sizes()));
+        std::vector<WalkTuple> tuples;
+        for (std::size_t i = 0; i < kTuples; ++i) {
+          tuples.push_back(some_tuple(view, endpoint, random));
+        }
+        walker.walk({bpf::kNodeMap, bpf::node_value(identities, classes, walker.sizes())},
+                    {bpf::kPolicyMap, bpf::policy_value(policy->image, classes, 0, walker.sizes())},
+                    tuples);
+        for (const WalkTuple& t : tuples) {
+          const std::string what = complaint(t, view, endpoint, policy->image);
+          if (!what.empty()) RC_FAIL(what);
+        }
+        asked += tuples.size();
+      }
+    }
+  });
+  EXPECT_TRUE(ok);
+  EXPECT_GE(asked, 1000000U);
+  RecordProperty("questions", static_cast<int>(asked));
+}
+
+TEST(Walk, OneChangedCellIsSeen) {
+  POLICYC_NEEDS_BPF();
+  ir::NodeView view;
+  view.ipcache = {{*ir::parse_prefix("0.0.0.0/0"), 0}};
+  ir::PolicyTable table;
+  for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) table.column_begin.push_back(c << 16U);
+  table.classes = 1;
+  table.class_of = {0};
+  table.cells = {0, 0, 1, 0, 0, 0};
+  table.records.resize(2);
+  table.records[1].verdict = ir::VerdictKind::Allow;
+  ir::ResolvedEndpoint endpoint;
+  endpoint.ingress = endpoint.egress = std::make_shared<const ir::PolicyTable>(table);
+  const auto identities = bpf::encode_identities(view, std::vector<ir::Identity>(1));
+  auto policy = bpf::encode_policy(table, table);
+  ASSERT_TRUE(policy);
+  const auto classes = bpf::encode_classes({&*policy}, 1);
+  Walker walker(bpf::size_class(identities, classes, policy->image));
+  Dice random{std::mt19937(1)};
+  std::vector<WalkTuple> tuples;
+  for (std::size_t i = 0; i < kTuples; ++i) tuples.push_back(some_tuple(view, endpoint, random));
+  const auto wrong = [&] {
+    walker.walk({bpf::kNodeMap, bpf::node_value(identities, classes, walker.sizes())},
+                {bpf::kPolicyMap, bpf::policy_value(policy->image, classes, 0, walker.sizes())},
+                tuples);
+    return std::count_if(tuples.begin(), tuples.end(), [&](const WalkTuple& t) {
+      return !complaint(t, view, endpoint, policy->image).empty();
+    });
+  };
+  EXPECT_EQ(wrong(), 0);
+  policy->image.cells.back() ^= 0x8003;
+  EXPECT_GT(wrong(), 0);
+}
+
+}  // namespace
+}  // namespace policyc
