@@ -68,7 +68,8 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   return tc_action(skb, &v);
 }
 
+// Two names of one kind of section, so that `tc filter ... section` can tell the programs apart.
 SEC("tc") int policyc_ingress(struct __sk_buff *skb) { return policyc(skb, INGRESS); }
-SEC("tc") int policyc_egress(struct __sk_buff *skb) { return policyc(skb, EGRESS); }
+SEC("classifier") int policyc_egress(struct __sk_buff *skb) { return policyc(skb, EGRESS); }
 
 char license_text[] SEC("license") = "Apache-2.0";

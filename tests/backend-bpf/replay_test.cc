@@ -285,6 +285,54 @@ TEST(Artefact, SecondCompileWritesNothing) {
   EXPECT_EQ(compile_into(scratch.path(), world, ir::resolve(world)).compiled, 1U);
 }
 
+TEST(Artefact, OneEndpointLeavesTheOthersInPlace) {
+  if (const auto module = bpf::find_clang_module(); !module) {
+    GTEST_SKIP() << "skipped: " << module.error();
+  }
+  ir::World world = http_world();
+  const Scratch scratch;
+  const ir::Resolved resolved = ir::resolve(world);
+  ASSERT_EQ(compile_into(scratch.path(), world, resolved).status, bpf::CompileReport::Status::Done);
+  const auto files = [&] {
+    std::set<std::string> out;
+    for (const auto& entry : fs::recursive_directory_iterator(scratch.path())) {
+      if (entry.is_regular_file()) out.insert(entry.path());
+    }
+    return out;
+  };
+  const auto before = files();
+  bpf::CompileOptions one;
+  one.directory = scratch.path();
+  one.only = {{0, 0}};
+  // Nothing changed: all is as it was.
+  bpf::CompileReport report = bpf::compile(world, resolved, one);
+  ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+  EXPECT_EQ(files(), before);
+  EXPECT_EQ(bpf::read_manifest(scratch.path())->endpoints.size(), 2U);
+  // Other policies: the endpoint that was not asked for keeps what it had.
+  world.policies.rules[0].items[0].ports[0].ports[0].number = 8080;
+  world.policies.rules[0].items[0].ports[0].ports[0].text = "8080";
+  const ir::Resolved changed = ir::resolve(world);
+  for (std::size_t e = 0; e < 2; ++e) {
+    const auto old = bpf::read_manifest(scratch.path());
+    one.only = {{0, e}};
+    report = bpf::compile(world, changed, one);
+    ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+    const auto now = bpf::read_manifest(scratch.path());
+    ASSERT_TRUE(now) << now.error();
+    ASSERT_EQ(now->endpoints.size(), 2U);
+    if (e == 0) {
+      EXPECT_EQ(now->endpoints[1].image, old->endpoints[1].image);
+    }
+    for (const bpf::ManifestEndpoint& m : now->endpoints) {
+      for (const std::string& file : {m.object, m.image, m.identities, m.classes}) {
+        EXPECT_TRUE(fs::exists(scratch.path() + "/" + file)) << file;
+      }
+    }
+  }
+  EXPECT_EQ(files().size(), before.size());
+}
+
 TEST(Artefact, HostileManifestsAreRefused) {
   const Scratch scratch;
   const auto with = [&](const std::string& text) {
