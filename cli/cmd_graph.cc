@@ -22,7 +22,8 @@ int graph(GraphOptions& options, Env& env) {
   Engine engine;
   int code = kOk;
   if (!load_engine(options, env, engine, code)) return code;
-  const ir::Resolved resolved = ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
+  const ir::Resolved resolved =
+      ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
   const auto parties = ir::graph_parties(engine.world, resolved);
   for (const std::string* name :
        {&options.filter.from, &options.filter.to, &options.filter.focus}) {

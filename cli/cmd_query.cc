@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/answer.h"
+#include "cli/claims.h"
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/flows.h"
@@ -26,6 +27,7 @@ struct QueryOptions : EngineOptions {
   std::vector<std::string> arguments;  // the sentence, then paths
   std::string from, to, port, proto, http, http_host, dns, sni, kafka, flows, expect;
   std::vector<std::string> http_headers;
+  std::size_t hops = 1;
   bool port_given = false;
   std::string format = "text";
 };
@@ -141,6 +143,88 @@ Expected<std::vector<ir::GraphParty>> graph_side(const Engine& engine, const ir:
   return out;
 }
 
+std::string json_text(const nlohmann::ordered_json& json) {
+  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+// "no pod outside namespace shop reaches db on 5432": decided for all members.
+int answer_claim(const QueryOptions& options, const Engine& engine, const Claim& claim, Env& env) {
+  const auto result = ClaimWorld(engine.world, options.common.load.default_namespace).decide(claim);
+  if (!result) return usage_error(env, result.error());
+  const bool holds = result->kind == ReachResult::Kind::Holds && result->pairs > 0;
+  const bool open = result->kind == ReachResult::Kind::Unknown || result->pairs == 0;
+  const char* word = holds ? "true" : open ? "not decided" : "false";
+  const std::string why = result->pairs == 0 ? "no pair of the input is meant" : result->why;
+  std::vector<std::string> lines;
+  if (result->counterexample) {
+    const ir::Flow& flow = *result->counterexample;
+    const ir::FlowVerdict verdict = ir::evaluate(engine.world, flow);
+    lines.push_back(fmt::format("counterexample: {} is {}", flow_text(engine.world, flow),
+                                ir::verdict_name(verdict.final)));
+    for (std::string& line : explain_verdict(engine.world, engine.sources(), flow, verdict)) {
+      lines.push_back(std::move(line));
+    }
+  }
+  if (options.format == "json") {
+    nlohmann::ordered_json out;
+    out["answer"] = word;
+    out["pairs"] = result->pairs;
+    if (open) out["why"] = why;
+    out["counterexample"] = result->counterexample
+                                ? flow_json(engine.world, *result->counterexample)
+                                : nlohmann::ordered_json();
+    out["explanation"] = lines;
+    env.out << json_text(out);
+  } else {
+    fmt::print(env.out, "{}: {}\n", word,
+               holds  ? fmt::format("of all {} pairs, by every protocol and port that is meant",
+                                    result->pairs)
+               : open ? why
+                      : fmt::format("decided at pair {}", result->pairs));
+    for (const std::string& line : lines) fmt::print(env.out, "{}\n", line);
+  }
+  if (options.expect.empty()) return kOk;
+  if (open) return kUndecided;
+  return holds == (options.expect == "allow") ? kOk : kFindings;
+}
+
+// "what can X reach" over several connections in a row.
+int list_hops(const QueryOptions& options, const Engine& engine, const Question& q, Env& env) {
+  auto side = resolve_side(engine.world, q.from, options.common.load.default_namespace);
+  if (!side) return usage_error(env, side.error());
+  const ir::Resolved resolved =
+      ir::resolve(engine.world, {ir::policy_names(engine.world.policies)});
+  const auto parties = ir::graph_parties(engine.world, resolved);
+  const ir::Connectivity connectivity(engine.world.settings, resolved);
+  const auto start = std::find_if(parties.begin(), parties.end(), [&](const ir::GraphParty& p) {
+    return party_of(p) == side->parties.front();
+  });
+  if (start == parties.end() || start->pod == SIZE_MAX) {
+    return usage_error(env, "--hops starts from a pod or workload of the input");
+  }
+  const auto reached = blast_radius(
+      parties, connectivity, static_cast<std::size_t>(start - parties.begin()), options.hops);
+  if (options.format == "json") {
+    nlohmann::ordered_json out;
+    out["version"] = 1;
+    out["from"] = start->id;
+    out["reached"] = nlohmann::ordered_json::array();
+    for (const Reached& r : reached) {
+      out["reached"].push_back(
+          {{"id", parties[r.party].id}, {"hops", r.hops}, {"through", parties[r.previous].id}});
+    }
+    env.out << json_text(out);
+    return kOk;
+  }
+  fmt::print(env.out, "what {} can reach in at most {} hops: {} parties\n", start->id, options.hops,
+             reached.size());
+  for (const Reached& r : reached) {
+    fmt::print(env.out, "  {}  {}{}\n", r.hops, parties[r.party].id,
+               r.hops == 1 ? "" : "  through " + parties[r.previous].id);
+  }
+  return kOk;
+}
+
 // "who can reach X", "what can X reach".
 int list_connections(const QueryOptions& options, const Engine& engine, const Question& q,
                      Env& env) {
@@ -153,7 +237,8 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   }
   auto side = resolve_side(engine.world, name, options.common.load.default_namespace);
   if (!side) return usage_error(env, side.error());
-  const ir::Resolved resolved = ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
+  const ir::Resolved resolved =
+      ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
   auto asked = graph_side(engine, resolved, *side);
   if (!asked) return usage_error(env, asked.error());
   std::optional<std::uint16_t> port = q.port;
@@ -219,10 +304,6 @@ std::vector<std::string> refused_policies(const Engine& engine) {
     out.push_back(fmt::format("{} is refused and has no effect: {}", p.ref.str(), p.error));
   }
   return out;
-}
-
-std::string json_text(const nlohmann::ordered_json& json) {
-  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 int expectation(const std::string& expect, Answer::Word word) {
@@ -312,7 +393,18 @@ int answer_batch(const QueryOptions& options, const Engine& engine, Env& env) {
 
 int query(QueryOptions& options, Env& env) {
   Question question;
-  if (options.flows.empty()) {
+  std::optional<Claim> claim;
+  if (options.flows.empty() && options.from.empty() && options.to.empty() &&
+      !options.arguments.empty()) {
+    if (auto read = parse_claim(options.arguments.front())) {
+      if (!*read) return usage_error(env, read->error());
+      claim = std::move(**read);
+      options.common.load.paths.assign(options.arguments.begin() + 1, options.arguments.end());
+    }
+  }
+  if (claim) {
+    // Its paths are settled.
+  } else if (options.flows.empty()) {
     auto asked = question_of(options);
     if (!asked) return usage_error(env, asked.error());
     question = std::move(*asked);
@@ -324,6 +416,13 @@ int query(QueryOptions& options, Env& env) {
   if (!load_engine(options, env, engine, code)) return code;
   if (!options.flows.empty()) {
     code = answer_batch(options, engine, env);
+  } else if (claim) {
+    code = answer_claim(options, engine, *claim, env);
+  } else if (options.hops > 1) {
+    if (question.kind != Question::Kind::What) {
+      return usage_error(env, "--hops belongs to `what can X reach`");
+    }
+    code = list_hops(options, engine, question, env);
   } else if (question.kind != Question::Kind::Can) {
     code = list_connections(options, engine, question, env);
   } else {
@@ -341,6 +440,8 @@ void add_query(Cli& cli) {
       "query", "answer a what-if question, with the rules that decide",
       "  policyc query \"can frontend POST /v1/x to backend on 8080\" manifests/\n"
       "  policyc query \"who can reach db on 5432\" manifests/\n"
+      "  policyc query \"no pod outside namespace shop reaches shop/db on 5432\" manifests/\n"
+      "  policyc query \"what can frontend reach\" --hops 3 manifests/\n"
       "  policyc query --from frontend --to 203.0.113.7 --port 443 --expect deny manifests/\n"
       "  policyc query --from web --to svc/api --http 'GET /v1/x' --http-header 'X-Env: prod' .\n"
       "  policyc query --flows flows.json --format json manifests/");
@@ -360,6 +461,10 @@ void add_query(Cli& cli) {
   command->add_option("--kafka", options->kafka, "a Kafka request: 'produce topic'");
   command->add_option("--flows", options->flows,
                       "many flows: a JSON array, or Hubble's JSON lines");
+  command
+      ->add_option("--hops", options->hops,
+                   "with `what can X reach`: through how many workloads in a row (1)")
+      ->check(CLI::Range(1, 1000));
   command->add_option("--expect", options->expect, "exit 1 unless the answer is this")
       ->check(CLI::IsMember({"allow", "deny"}));
   command->add_option("--format", options->format, "text or json")

@@ -197,18 +197,6 @@ Expected<Question> parse_sentence(const std::string& sentence) {
   return q;
 }
 
-namespace {
-
-const std::set<std::string>& entities() {
-  static const std::set<std::string> kEntities = {
-      "world",          "world-ipv4", "world-ipv6", "host", "remote-node",
-      "kube-apiserver", "ingress",    "health",     "init", "unmanaged"};
-  return kEntities;
-}
-
-constexpr const char* kNameLabels[] = {"app", "app.kubernetes.io/name", "k8s-app", "name", "role"};
-
-// "app=web,tier!=db", "role in (a,b)", "tier".
 std::optional<ir::Selector> parse_selector(const std::string& text) {
   ir::Selector out;
   std::vector<std::string> parts;
@@ -258,6 +246,17 @@ std::optional<ir::Selector> parse_selector(const std::string& text) {
   }
   return out;
 }
+
+namespace {
+
+const std::set<std::string>& entities() {
+  static const std::set<std::string> kEntities = {
+      "world",          "world-ipv4", "world-ipv6", "host", "remote-node",
+      "kube-apiserver", "ingress",    "health",     "init", "unmanaged"};
+  return kEntities;
+}
+
+constexpr const char* kNameLabels[] = {"app", "app.kubernetes.io/name", "k8s-app", "name", "role"};
 
 using PodList = std::vector<std::size_t>;
 

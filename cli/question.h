@@ -32,6 +32,9 @@ Expected<Question> parse_sentence(const std::string& sentence);
 Expected<ir::L7Request> parse_http(const std::string& text);
 Expected<ir::L7Request> parse_kafka(const std::string& text);
 
+// "app=web,tier!=db", "role in (a,b)", "tier"; keys as in endpoint selectors.
+std::optional<ir::Selector> parse_selector(const std::string& text);
+
 // One side, resolved: usually one party; several where a name stands for several that policies may
 // treat differently (the pods behind a Service, the blocks of a CIDR).
 struct ResolvedSide {

@@ -46,6 +46,9 @@ void render_github(const Report& report, std::ostream& out);  // workflow comman
 void render_gitlab(const Report& report, std::ostream& out);  // Code Quality report
 void render_junit(const Report& report, std::ostream& out);
 
+// Text as XML content or attribute value; what XML cannot hold is left out.
+std::string xml_escape(std::string_view text);
+
 void render(const Report& report, Format format, const TextStyle& style, std::ostream& out);
 
 // A number that stays the same when lines move: code, file, object, rule and message. `occurrence`

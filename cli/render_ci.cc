@@ -11,6 +11,34 @@
 #include "cli/render.h"
 
 namespace policyc::cli {
+std::string xml_escape(std::string_view text) {
+  std::string out;
+  while (true) {
+    const std::size_t line = text.find('\n');
+    for (const char c : printable(text.substr(0, line))) {
+      switch (c) {
+        case '&':
+          out += "&amp;";
+          break;
+        case '<':
+          out += "&lt;";
+          break;
+        case '>':
+          out += "&gt;";
+          break;
+        case '"':
+          out += "&quot;";
+          break;
+        default:
+          out += c;
+      }
+    }
+    if (line == std::string_view::npos) return out;
+    out += '\n';
+    text.remove_prefix(line + 1);
+  }
+}
+
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -161,34 +189,6 @@ std::string github_escape(std::string_view text, bool property) {
 }
 
 // Text that XML 1.0 can hold; line breaks stay.
-std::string xml_escape(std::string_view text) {
-  std::string out;
-  while (true) {
-    const std::size_t line = text.find('\n');
-    for (const char c : printable(text.substr(0, line))) {
-      switch (c) {
-        case '&':
-          out += "&amp;";
-          break;
-        case '<':
-          out += "&lt;";
-          break;
-        case '>':
-          out += "&gt;";
-          break;
-        case '"':
-          out += "&quot;";
-          break;
-        default:
-          out += c;
-      }
-    }
-    if (line == std::string_view::npos) return out;
-    out += '\n';
-    text.remove_prefix(line + 1);
-  }
-}
-
 // Numbers equal findings 0, 1, 2, …, so that each has its own fingerprint.
 class Occurrences {
  public:

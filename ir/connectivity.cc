@@ -136,6 +136,21 @@ IdentityIndex Connectivity::identity(const GraphParty& party, const NodeView& vi
   return it != indices_.end() ? it->second : view.identity_of(party.address);
 }
 
+Connectivity::Proxies Connectivity::proxies(const GraphParty& a, const GraphParty& b,
+                                            L4Key key) const {
+  const Place from = place(a);
+  const Place to = place(b);
+  const auto filter = [&](const PolicyTable& t, IdentityIndex peer) {
+    return t.filter(t.class_of[peer] * t.columns() + t.column(key));
+  };
+  Proxies out;
+  if (from.endpoint != nullptr) {
+    out.egress = filter(*from.endpoint->egress, identity(b, *from.view));
+  }
+  if (to.endpoint != nullptr) out.ingress = filter(*to.endpoint->ingress, identity(a, *to.view));
+  return out;
+}
+
 Connection Connectivity::between(const GraphParty& a, const GraphParty& b) const {
   const Place from = place(a);
   const Place to = place(b);

@@ -54,6 +54,12 @@ class Connectivity {
 
   // From `a` to `b`; everything is allowed on a side that is no policy subject.
   Connection between(const GraphParty& a, const GraphParty& b) const;
+  // What the proxies of either half enforce on one (protocol, port); nullptr where there is none.
+  struct Proxies {
+    const ProxyFilter* egress = nullptr;
+    const ProxyFilter* ingress = nullptr;
+  };
+  Proxies proxies(const GraphParty& a, const GraphParty& b, L4Key key) const;
 
  private:
   struct Place {

@@ -12,6 +12,7 @@
 #include "ir/identity.h"
 #include "ir/print.h"
 #include "ir/resolve.h"
+#include "verifier/request_language.h"
 
 namespace policyc {
 namespace {
@@ -273,6 +274,8 @@ class Comparison {
   void compare_pair(std::size_t a, std::size_t b);
   void group(ConnectivityDiff& out);
   void attribute(ConnectionChange& change, std::size_t a, std::size_t b);
+  std::optional<ir::HttpRequest> telling_request(const ConnectionChange& change) const;
+  Expected<RequestLanguage> requests(std::size_t side, const ir::Flow& flow) const;
 
   struct Difference {
     ChangeKind kind;
@@ -487,6 +490,21 @@ void Comparison::attribute(ConnectionChange& change, std::size_t a, std::size_t 
     flow.to = parties_[target].in[s].party;
     flow.protocol = change.spans.front().protocol;
     flow.port = change.spans.front().from;
+  }
+  if (change.kind == ChangeKind::Changed) {
+    if (const auto request = telling_request(change)) {
+      ir::Flow base = change.base_flow;
+      ir::Flow head = change.head_flow;
+      base.l7 = head.l7 = *request;
+      // Only what the evaluator confirms is shown.
+      if (ir::evaluate(sides_[0].world, base).final != ir::evaluate(sides_[1].world, head).final) {
+        change.base_flow = std::move(base);
+        change.head_flow = std::move(head);
+      }
+    }
+  }
+  for (std::size_t s = 0; s < 2; ++s) {
+    const ir::Flow& flow = s == 0 ? change.base_flow : change.head_flow;
     const ir::World& world = sides_[s].world;
     const ir::FlowVerdict verdict = ir::evaluate(world, flow);
     std::vector<ir::Origin> all;
@@ -494,6 +512,7 @@ void Comparison::attribute(ConnectionChange& change, std::size_t a, std::size_t 
       const auto& half = d == ir::Direction::Egress ? verdict.egress : verdict.ingress;
       if (!half) continue;
       all.insert(all.end(), half->rules.begin(), half->rules.end());
+      if (half->l7) all.insert(all.end(), half->l7->rules.begin(), half->l7->rules.end());
       if (half->reason == ir::Reason::DefaultDeny) {
         const auto isolating = ir::isolating_rules(world, flow, d);
         all.insert(all.end(), isolating.begin(), isolating.end());
@@ -509,6 +528,41 @@ void Comparison::attribute(ConnectionChange& change, std::size_t a, std::size_t 
     }
     (s == 0 ? change.base_rules : change.head_rules) = std::move(causes);
   }
+}
+
+// What both halves of one flow let pass.
+Expected<RequestLanguage> Comparison::requests(std::size_t side, const ir::Flow& flow) const {
+  Expected<RequestLanguage> out = RequestLanguage::everything();
+  const auto narrow = [&](const Place& subject, const Place& peer, bool ingress) {
+    if (subject.endpoint == nullptr || !out) return;
+    const PolicyTable& t = *(ingress ? subject.endpoint->ingress : subject.endpoint->egress);
+    const std::size_t cell = t.class_of[sides_[side].identity(peer, *subject.view)] * t.columns() +
+                             t.column(ir::l4_key(flow.protocol, flow.port));
+    const auto language = RequestLanguage::of(t.filter(cell));
+    out = language ? out->intersect(*language) : language;
+  };
+  const Place* from = nullptr;
+  const Place* to = nullptr;
+  for (const ComparedParty& p : parties_) {
+    if (p.in[side].party == flow.from && from == nullptr) from = &p.in[side];
+    if (p.in[side].party == flow.to && to == nullptr) to = &p.in[side];
+  }
+  narrow(*from, *to, false);
+  narrow(*to, *from, true);
+  return out;
+}
+
+// A request that passes on one side only.
+std::optional<ir::HttpRequest> Comparison::telling_request(const ConnectionChange& change) const {
+  const auto base = requests(0, change.base_flow);
+  const auto head = requests(1, change.head_flow);
+  if (!base || !head) return std::nullopt;
+  for (const auto& [more, less] : {std::pair(&head, &base), std::pair(&base, &head)}) {
+    const auto difference = (*more)->subtract(**less);
+    if (!difference) return std::nullopt;
+    if (auto request = difference->witness()) return request;
+  }
+  return std::nullopt;
 }
 
 void Comparison::group(ConnectivityDiff& out) {

@@ -1,0 +1,463 @@
+#include "cli/claims.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "cli/flows.h"
+#include "cli/question.h"
+#include "ir/identity.h"
+#include "ir/resolve.h"
+
+namespace policyc::cli {
+namespace {
+
+using frontend::YamlNode;
+
+std::string lower(std::string text) {
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
+// "5432/TCP", "8000-8010", "53/UDP", "icmp": TCP, UDP and SCTP where no protocol is named.
+std::optional<std::vector<ir::PortSpan>> parse_ports(const std::string& text) {
+  std::string ports = text;
+  std::vector<ir::Protocol> protocols = {ir::kProtoTcp, ir::kProtoUdp, ir::kProtoSctp};
+  if (const std::size_t slash = text.find('/'); slash != std::string::npos) {
+    const auto protocol = parse_protocol(text.substr(slash + 1));
+    if (!protocol) return std::nullopt;
+    protocols = {*protocol};
+    ports.erase(slash);
+  } else if (const auto protocol = parse_protocol(text);
+             protocol && text.find_first_not_of("0123456789") != std::string::npos) {
+    return std::vector<ir::PortSpan>{{*protocol, 0, 65535, ""}};
+  }
+  const auto number = [](std::string_view digits) -> std::optional<std::uint16_t> {
+    std::uint16_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (digits.empty() || error != std::errc() || end != digits.data() + digits.size()) {
+      return std::nullopt;
+    }
+    return value;
+  };
+  const std::size_t dash = ports.find('-');
+  const auto first = number(std::string_view(ports).substr(0, dash));
+  const auto last =
+      dash == std::string::npos ? first : number(std::string_view(ports).substr(dash + 1));
+  if (!first || !last || *last < *first) return std::nullopt;
+  std::vector<ir::PortSpan> out;
+  for (const ir::Protocol p : protocols) out.push_back({p, *first, *last, ""});
+  return out;
+}
+
+bool is_method(const std::string& word) {
+  return word.size() > 2 &&
+         std::all_of(word.begin(), word.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+}
+
+// "pod", "pods in namespace shop", "one outside shop with tier=web": what stands behind "no".
+Expected<PartySet> parse_set(const std::vector<std::string>& words) {
+  PartySet out;
+  std::size_t i = 0;
+  const auto word = [&](std::size_t k) { return k < words.size() ? lower(words[k]) : ""; };
+  if (word(i) == "pod" || word(i) == "pods" || word(i) == "workload" || word(i) == "workloads") {
+    out.workloads = true;
+    ++i;
+  } else if (word(i) == "one" || word(i) == "body") {
+    ++i;
+  }
+  const std::size_t conditions = i;
+  while (i < words.size()) {
+    const std::string w = word(i);
+    if (w == "outside" || w == "in" || w == "inside") {
+      ++i;
+      if (word(i) == "namespace") ++i;
+      if (i >= words.size()) return Error{fmt::format("nothing follows `{}`", w)};
+      if (w == "outside") {
+        PartySet inside;
+        inside.ns = words[i++];
+        out.none_of.push_back(std::move(inside));
+      } else {
+        out.ns = words[i++];
+      }
+    } else if (w == "with") {
+      ++i;
+      if (word(i) == "label" || word(i) == "labels") ++i;
+      if (i >= words.size()) return Error{"nothing follows `with`"};
+      out.labels = words[i++];
+    } else if (i == conditions && !out.workloads) {
+      std::string name;
+      for (; i < words.size(); ++i) name += (name.empty() ? "" : " ") + words[i];
+      out.name = name;
+    } else {
+      return Error{
+          fmt::format("`{}` is not understood; write `outside namespace X`, `in namespace "
+                      "X` or `with key=value`",
+                      words[i])};
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::optional<Expected<Claim>> parse_claim(const std::string& sentence) {
+  std::vector<std::string> words;
+  std::istringstream in(sentence);
+  for (std::string w; in >> w;) words.push_back(w);
+  while (!words.empty() && (words.back().back() == '.' || words.back().back() == '?')) {
+    words.back().pop_back();
+    if (words.back().empty()) words.pop_back();
+  }
+  if (words.empty()) return std::nullopt;
+  Claim out;
+  const std::string first = lower(words[0]);
+  std::vector<std::string> subject;
+  if (first == "no") {
+  } else if (first == "nobody" || first == "noone") {
+    subject.emplace_back("one");
+  } else if (first == "every" || first == "each" || first == "all") {
+    out.allow = true;
+  } else if (first == "everybody" || first == "everyone") {
+    out.allow = true;
+    subject.emplace_back("one");
+  } else {
+    return std::nullopt;
+  }
+  static const std::vector<std::string> kVerbs = {"reach", "reaches", "connect", "connects",
+                                                  "talk",  "talks",   "can",     "may"};
+  const auto is_verb = [](const std::string& w) {
+    return std::find(kVerbs.begin(), kVerbs.end(), lower(w)) != kVerbs.end();
+  };
+  std::size_t i = 1;
+  while (i < words.size() && !is_verb(words[i])) subject.push_back(words[i++]);
+  while (i < words.size() && is_verb(words[i])) ++i;
+  if (i < words.size() && is_method(words[i])) {
+    RequestSet request;
+    request.method = words[i++];
+    if (i < words.size() && words[i][0] == '/') request.path = words[i++];
+    // Words as in a request, not expressions.
+    for (std::string* part : {&request.method, &request.path}) {
+      std::string literal;
+      for (const char c : *part) {
+        if (!std::isalnum(static_cast<unsigned char>(c)) && c != '/') literal += '\\';
+        literal += c;
+      }
+      *part = literal;
+    }
+    out.requests = std::move(request);
+  }
+  if (i < words.size() && lower(words[i]) == "to") ++i;
+  std::vector<std::string> object;
+  while (i < words.size() && lower(words[i]) != "on") object.push_back(words[i++]);
+  if (i < words.size()) {
+    ++i;
+    if (i < words.size() && lower(words[i]) == "port") ++i;
+    const auto ports = i < words.size() ? parse_ports(words[i]) : std::nullopt;
+    if (!ports || i + 1 != words.size()) {
+      return Error{"behind `on` stands one port, like 5432, 53/UDP or 8000-8010/TCP"};
+    }
+    out.ports = *ports;
+  }
+  if (object.empty()) return Error{"the sentence names no target"};
+  auto from = parse_set(subject);
+  if (!from) return Error{from.error()};
+  out.from = std::move(*from);
+  // Targets may be sets too, and usually are names.
+  const std::string head = lower(object[0]);
+  if (head == "pods" || head == "any") {
+    if (head == "any") object.erase(object.begin());
+    auto to = parse_set(object);
+    if (!to) return Error{to.error()};
+    out.to = std::move(*to);
+  } else {
+    for (const std::string& w : object) out.to.name += (out.to.name.empty() ? "" : " ") + w;
+  }
+  return Expected<Claim>(std::move(out));
+}
+
+ClaimWorld::ClaimWorld(const ir::World& world, std::string ns)
+    : world_(world),
+      ns_(std::move(ns)),
+      resolved_(ir::resolve(world, {ir::policy_names(world.policies)})),
+      connectivity_(world.settings, resolved_),
+      parties_(ir::graph_parties(world, resolved_)) {}
+
+Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) const {
+  std::vector<ir::GraphParty> out = parties_;
+  const auto keep = [&](const auto& wanted) {
+    std::erase_if(out, [&](const ir::GraphParty& p) { return !wanted(p); });
+  };
+  if (set.workloads || !set.ns.empty() || !set.labels.empty()) {
+    keep([](const ir::GraphParty& p) { return p.pod != SIZE_MAX; });
+  }
+  if (!set.ns.empty()) {
+    keep([&](const ir::GraphParty& p) { return world_.inventory.pods[p.pod].ns == set.ns; });
+  }
+  if (!set.labels.empty()) {
+    const auto selector = parse_selector(set.labels);
+    if (!selector) return Error{fmt::format("`{}` is no label selector", set.labels)};
+    keep([&](const ir::GraphParty& p) { return selector->matches(p.labels); });
+  }
+  if (!set.name.empty()) {
+    const auto side = resolve_side(world_, set.name, ns_);
+    if (!side) return Error{side.error()};
+    std::vector<ir::GraphParty> named;
+    for (const ir::Party& party : side->parties) {
+      bool found = false;
+      for (const ir::GraphParty& p : out) {
+        const auto* pod = std::get_if<ir::PodParty>(&party);
+        // One pod stands for all of its identity in its namespace.
+        const bool same = pod != nullptr && p.pod != SIZE_MAX
+                              ? p.labels == ir::pod_identity(world_.inventory, world_.settings,
+                                                             world_.inventory.pods[pod->pod])
+                              : party_of(p) == party;
+        if (!same) continue;
+        found = true;
+        named.push_back(p);
+      }
+      if (const auto* address = std::get_if<ir::AddressParty>(&party); address && !found) {
+        ir::GraphParty p;
+        p.id = address->ip.str();
+        p.kind = "cidr";
+        p.address = address->ip;
+        named.push_back(std::move(p));
+      } else if (const auto* entity = std::get_if<ir::EntityParty>(&party);
+                 entity && !found && !entity->entity.starts_with("world")) {
+        named.push_back(
+            {entity->entity, "entity", ir::entity_identity(entity->entity), SIZE_MAX, {}, ""});
+      } else if (entity && !found) {
+        // The world is the block without any prefix of its own, and those with one.
+        for (const ir::GraphParty& p : out) {
+          if (p.kind == "cidr" || p.id == entity->entity) named.push_back(p);
+        }
+      } else if (!found) {
+        return Error{fmt::format("`{}` stands for nobody whom lists know", set.name)};
+      }
+    }
+    out = std::move(named);
+  }
+  const auto inside = [](const std::vector<ir::GraphParty>& list, const ir::GraphParty& p) {
+    return std::any_of(list.begin(), list.end(),
+                       [&](const ir::GraphParty& other) { return other.id == p.id; });
+  };
+  if (!set.any_of.empty()) {
+    std::vector<ir::GraphParty> all;
+    for (const PartySet& s : set.any_of) {
+      auto list = members(s);
+      if (!list) return list;
+      all.insert(all.end(), list->begin(), list->end());
+    }
+    keep([&](const ir::GraphParty& p) { return inside(all, p); });
+  }
+  for (const PartySet& s : set.none_of) {
+    const auto list = members(s);
+    if (!list) return list;
+    keep([&](const ir::GraphParty& p) { return !inside(*list, p); });
+  }
+  return out;
+}
+
+Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
+  auto from = members(claim.from);
+  if (!from) return Error{from.error()};
+  auto to = members(claim.to);
+  if (!to) return Error{to.error()};
+  ReachClaim reach;
+  reach.from = std::move(*from);
+  reach.to = std::move(*to);
+  reach.ports = claim.ports;
+  reach.allow = claim.allow;
+  if (claim.requests) {
+    const RequestSet& r = *claim.requests;
+    auto language = RequestLanguage::matching(r.not_method ? "" : r.method,
+                                              r.not_path ? "" : r.path, r.not_host ? "" : r.host);
+    if (!language) return Error{language.error()};
+    for (const auto& [negated, method, path, host] :
+         {std::tuple(r.not_method, r.method, std::string(), std::string()),
+          std::tuple(r.not_path, std::string(), r.path, std::string()),
+          std::tuple(r.not_host, std::string(), std::string(), r.host)}) {
+      if (!negated) continue;
+      const auto without = RequestLanguage::matching(method, path, host);
+      if (!without) return Error{without.error()};
+      language = language->subtract(*without);
+      if (!language) return Error{language.error()};
+    }
+    reach.requests = std::move(*language);
+  }
+  return policyc::decide(world_, connectivity_, reach);
+}
+
+// ---- assertion files
+
+namespace {
+
+class TestReader {
+ public:
+  explicit TestReader(const SourceMap& sources) : sources_(sources) {}
+
+  Expected<std::vector<PolicyTest>> read(const YamlNode& root) {
+    std::vector<PolicyTest> out;
+    known_keys(root, {"apiVersion", "kind", "metadata", "tests"});
+    const YamlNode* tests = root.get("tests");
+    if (tests == nullptr || !tests->is_sequence()) {
+      fail(root, "a PolicyTest needs a list of `tests`");
+    } else {
+      for (const frontend::YamlRef& item : tests->items) {
+        if (error_.empty()) out.push_back(test(*item.node));
+      }
+    }
+    if (!error_.empty()) return Error{error_};
+    return out;
+  }
+
+ private:
+  void fail(const YamlNode& at, const std::string& what) {
+    if (error_.empty()) error_ = sources_.place(at.range) + ": " + what;
+  }
+
+  void known_keys(const YamlNode& node, std::initializer_list<std::string_view> keys) {
+    if (!node.is_mapping()) return fail(node, "a mapping is wanted here");
+    for (const frontend::YamlEntry& e : node.entries) {
+      if (std::find(keys.begin(), keys.end(), e.key) != keys.end()) continue;
+      std::string list;
+      for (const std::string_view k : keys) list += (list.empty() ? "" : ", ") + std::string(k);
+      fail(*e.value.node, fmt::format("unknown key `{}`; known are {}", e.key, list));
+    }
+  }
+
+  PartySet set(const YamlNode& node) {
+    PartySet out;
+    if (node.is_scalar()) {
+      out.name = std::string(node.text);
+      return out;
+    }
+    if (node.is_sequence()) {
+      for (const frontend::YamlRef& item : node.items) out.any_of.push_back(set(*item.node));
+      return out;
+    }
+    known_keys(node, {"name", "namespace", "labels", "workloads", "not", "any"});
+    out.name = std::string(node.get_text("name"));
+    out.ns = std::string(node.get_text("namespace"));
+    if (const YamlNode* labels = node.get("labels")) {
+      if (labels->is_mapping()) {
+        for (const frontend::YamlEntry& e : labels->entries) {
+          out.labels +=
+              fmt::format("{}{}={}", out.labels.empty() ? "" : ",", e.key, e.value.node->text);
+        }
+      } else {
+        out.labels = std::string(labels->text);
+      }
+    }
+    out.workloads = node.get_text("workloads") == "true";
+    if (const YamlNode* n = node.get("not")) out.none_of.push_back(set(*n));
+    if (const YamlNode* any = node.get("any"); any != nullptr && any->is_sequence()) {
+      for (const frontend::YamlRef& item : any->items) out.any_of.push_back(set(*item.node));
+    }
+    return out;
+  }
+
+  RequestSet requests(const YamlNode& node) {
+    RequestSet out;
+    if (node.is_scalar()) {
+      std::istringstream in{std::string(node.text)};
+      in >> out.method >> out.path;
+      return out;
+    }
+    known_keys(node, {"method", "path", "host", "not"});
+    const auto take = [&](const YamlNode& from, bool negated) {
+      const auto part = [&](const char* key, std::string& text, bool& flag) {
+        if (from.get(key) == nullptr) return;
+        if (!text.empty()) fail(from, fmt::format("`{}` is given twice", key));
+        text = std::string(from.get_text(key));
+        flag = negated;
+      };
+      part("method", out.method, out.not_method);
+      part("path", out.path, out.not_path);
+      part("host", out.host, out.not_host);
+    };
+    take(node, false);
+    if (const YamlNode* n = node.get("not")) {
+      known_keys(*n, {"method", "path", "host"});
+      if (n->entries.size() > 1) fail(*n, "`not` takes one of method, path and host");
+      take(*n, true);
+    }
+    return out;
+  }
+
+  PolicyTest test(const YamlNode& node) {
+    PolicyTest out;
+    out.range = node.range;
+    known_keys(node, {"name", "assert", "from", "to", "ports", "http", "expect"});
+    out.name = std::string(node.get_text("name"));
+    if (out.name.empty()) fail(node, "a test needs a `name`");
+    const YamlNode* assertions = node.get("assert");
+    const YamlNode* from = node.get("from");
+    const YamlNode* to = node.get("to");
+    if ((assertions != nullptr) == (from != nullptr || to != nullptr)) {
+      fail(node, "a test has either `assert` with sentences, or `from`, `to` and `expect`");
+      return out;
+    }
+    if (assertions != nullptr) {
+      if (!assertions->is_sequence()) fail(*assertions, "`assert` is a list of sentences");
+      for (const frontend::YamlRef& s : assertions->items) {
+        out.sentences.emplace_back(std::string(s.node->text), s.node->range);
+      }
+      if (out.sentences.empty()) fail(*assertions, "a test without sentences tests nothing");
+      return out;
+    }
+    Claim claim;
+    if (from != nullptr) claim.from = set(*from);
+    if (to != nullptr) claim.to = set(*to);
+    const std::string_view expect = node.get_text("expect");
+    if (expect != "allow" && expect != "deny") fail(node, "`expect` is allow or deny");
+    claim.allow = expect == "allow";
+    if (const YamlNode* ports = node.get("ports")) {
+      const auto one = [&](const YamlNode& p) {
+        const auto spans = parse_ports(std::string(p.text));
+        if (!spans) {
+          return fail(
+              p, fmt::format("`{}` is no port; write 5432, 53/UDP, 8000-8010/TCP or ICMP", p.text));
+        }
+        claim.ports.insert(claim.ports.end(), spans->begin(), spans->end());
+      };
+      if (ports->is_sequence()) {
+        for (const frontend::YamlRef& p : ports->items) one(*p.node);
+      } else {
+        one(*ports);
+      }
+    }
+    if (const YamlNode* http = node.get("http")) claim.requests = requests(*http);
+    out.claim = std::move(claim);
+    return out;
+  }
+
+  const SourceMap& sources_;
+  std::string error_;
+};
+
+}  // namespace
+
+Expected<std::vector<PolicyTest>> read_policy_tests(const SourceMap& sources, FileId file) {
+  DiagnosticSink sink;
+  const frontend::YamlStream stream = frontend::read_yaml(sources, file, sink);
+  if (!stream.ok()) {
+    for (const Diagnostic& d : sink.all()) return Error{sources.place(d.range) + ": " + d.message};
+  }
+  std::vector<PolicyTest> out;
+  for (const frontend::YamlDocument& document : stream.documents()) {
+    const YamlNode& root = *document.root;
+    if (!root.is_mapping() || root.get_text("kind") != "PolicyTest") continue;
+    auto tests = TestReader(sources).read(root);
+    if (!tests) return tests;
+    out.insert(out.end(), std::make_move_iterator(tests->begin()),
+               std::make_move_iterator(tests->end()));
+  }
+  return out;
+}
+
+}  // namespace policyc::cli
