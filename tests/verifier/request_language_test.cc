@@ -30,7 +30,7 @@ bool matches(const std::vector<ir::HttpRule>& rules, const ir::HttpRequest& requ
                      [&](const ir::HttpRule& r) { return ir::http_matches(r, request); });
 }
 
-ir::HttpRequest random_request(const Choice& pick) {
+ir::HttpRequest nearby_request(const Choice& pick) {
   ir::HttpRequest out;
   out.method = pick.of<std::string>({"GET", "POST", "PUT", "HEAD"});
   out.path = pick.of<std::string>({"/", "/a", "/a/", "/a/7", "/a/x", "/b/x", "/b", "/c"});
@@ -60,7 +60,7 @@ RC_GTEST_PROP(RequestLanguage, DifferencesAreWhatSingleRequestsSay, ()) {
     RC_ASSERT(!matches(b, *w));
   }
   for (int i = 0; i < 20; ++i) {
-    const ir::HttpRequest r = random_request(pick);
+    const ir::HttpRequest r = nearby_request(pick);
     if (both->empty()) RC_ASSERT(!(matches(a, r) && matches(b, r)));
     // Without headers: what a piece does not require it does not send.
     if (only_a->empty() && r.headers.empty()) RC_ASSERT(!matches(a, r) || matches(b, r));
