@@ -45,7 +45,7 @@ Signed signed_divide(Signed a, Signed b, bool remainder) {
 bool runs_as_frame(const std::vector<std::uint8_t>& frame) {
   constexpr std::size_t kEthernet = 14, kMost = 3712;
   if (frame.size() < kEthernet || frame.size() > kMost) return false;
-  const unsigned type = frame[12] << 8U | frame[13];
+  const std::uint32_t type = std::uint32_t{frame[12]} << 8U | frame[13];
   return frame.size() >= kEthernet + (type == 0x0800 ? 20U : type == 0x86DD ? 40U : 0U);
 }
 

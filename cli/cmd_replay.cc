@@ -262,9 +262,9 @@ int replay(ReplayCommand& options, Env& env) {
     env.out << out.dump(1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
   } else if (options.format == "hubble-json") {
     print_findings(*results, env);
+    const HubbleWriter writer(engine.world, resolved);
     for (std::size_t i = 0; i < results->size(); ++i) {
-      for (const ordered_json& line :
-           hubble_lines(engine.world, resolved, *packets[i], (*results)[i])) {
+      for (const ordered_json& line : writer.lines(*packets[i], (*results)[i])) {
         env.out << line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) << "\n";
       }
     }

@@ -109,11 +109,18 @@ std::string time_text(std::uint64_t nanoseconds) {
                      nanoseconds % 1'000'000'000U);
 }
 
-class Writer {
+}  // namespace
+
+class LineWriter {
  public:
-  Writer(const ir::World& world, const ir::Resolved& resolved, const bpf::ReplayPacket& packet,
-         const bpf::PacketResult& result, const bpf::Packet& parsed)
-      : world_(world), resolved_(resolved), packet_(packet), result_(result), parsed_(parsed) {}
+  LineWriter(const HubbleWriter& all, const bpf::ReplayPacket& packet,
+             const bpf::PacketResult& result, const bpf::Packet& parsed)
+      : all_(all),
+        world_(all.world_),
+        resolved_(all.resolved_),
+        packet_(packet),
+        result_(result),
+        parsed_(parsed) {}
 
   ordered_json of_program(const bpf::ProgramRun& run) const;
   ordered_json of_proxy() const;
@@ -126,6 +133,7 @@ class Writer {
   ordered_json policies(const std::vector<ir::Origin>& rules) const;
   ordered_json line(ordered_json flow, std::size_t view) const;
 
+  const HubbleWriter& all_;
   const ir::World& world_;
   const ir::Resolved& resolved_;
   const bpf::ReplayPacket& packet_;
@@ -133,16 +141,12 @@ class Writer {
   const bpf::Packet& parsed_;
 };
 
-ordered_json Writer::endpoint(const ir::IpAddress& ip, std::size_t view) const {
+ordered_json LineWriter::endpoint(const ir::IpAddress& ip, std::size_t view) const {
   const ir::NodeView& v = resolved_.views[view];
   const ir::Identity& identity = resolved_.identities[v.identity_of(ip)];
   ordered_json out = {{"identity", identity.number}};
-  const ir::Pod* pod = nullptr;
-  for (const ir::Pod& p : world_.inventory.pods) {
-    for (const ir::IpAddress& a : p.ips) {
-      if (a == ip && !p.host_network) pod = &p;
-    }
-  }
+  const auto found = all_.pods_.find(ip);
+  const ir::Pod* pod = found == all_.pods_.end() ? nullptr : found->second;
   out["cluster_name"] = world_.settings.cluster_name;
   if (pod != nullptr) out["namespace"] = pod->ns;
   out["labels"] = ordered_json::array();
@@ -156,7 +160,7 @@ ordered_json Writer::endpoint(const ir::IpAddress& ip, std::size_t view) const {
   return out;
 }
 
-ordered_json Writer::layer4(std::string& summary) const {
+ordered_json LineWriter::layer4(std::string& summary) const {
   const auto ports = [&] {
     return ordered_json{{"source_port", parsed_.source_port},
                         {"destination_port", parsed_.destination_port}};
@@ -196,7 +200,7 @@ ordered_json Writer::layer4(std::string& summary) const {
   }
 }
 
-ordered_json Writer::policies(const std::vector<ir::Origin>& rules) const {
+ordered_json LineWriter::policies(const std::vector<ir::Origin>& rules) const {
   ordered_json out = ordered_json::array();
   for (const ir::Origin& o : rules) {
     const auto& ref = world_.policies.policies[o.policy].ref;
@@ -208,7 +212,7 @@ ordered_json Writer::policies(const std::vector<ir::Origin>& rules) const {
   return out;
 }
 
-ordered_json Writer::begin(const char* verdict, std::uint32_t drop, std::size_t view) const {
+ordered_json LineWriter::begin(const char* verdict, std::uint32_t drop, std::size_t view) const {
   const bool v4 = parsed_.from.family == ir::Family::V4;
   ordered_json out;
   if (packet_.time) out["time"] = time_text(*packet_.time);
@@ -228,7 +232,7 @@ ordered_json Writer::begin(const char* verdict, std::uint32_t drop, std::size_t 
   return out;
 }
 
-ordered_json Writer::line(ordered_json flow, std::size_t view) const {
+ordered_json LineWriter::line(ordered_json flow, std::size_t view) const {
   ordered_json out;
   out["flow"] = std::move(flow);
   if (resolved_.views[view].node != "-") out["node_name"] = resolved_.views[view].node;
@@ -236,7 +240,7 @@ ordered_json Writer::line(ordered_json flow, std::size_t view) const {
   return out;
 }
 
-ordered_json Writer::of_program(const bpf::ProgramRun& run) const {
+ordered_json LineWriter::of_program(const bpf::ProgramRun& run) const {
   const bool ingress = run.direction == ir::Direction::Ingress;
   const bpf::RunResult& r = run.result;
   const bool dropped = r.outcome == bpf::Outcome::Drop;
@@ -267,7 +271,7 @@ ordered_json Writer::of_program(const bpf::ProgramRun& run) const {
 }
 
 // What the proxy said of the request that this packet completes.
-ordered_json Writer::of_proxy() const {
+ordered_json LineWriter::of_proxy() const {
   const bpf::ProgramRun& run = result_.programs.back();
   const bool refused = result_.fate == bpf::Fate::Refused;
   ordered_json out = begin(refused ? "DROPPED" : "FORWARDED", 0, run.view);
@@ -290,31 +294,36 @@ ordered_json Writer::of_proxy() const {
   return line(std::move(out), run.view);
 }
 
-ordered_json Writer::of_reply() const {
-  std::size_t view = 0;  // where the receiver is, else the first
-  for (std::size_t v = 0; v < resolved_.views.size(); ++v) {
-    for (const ir::ResolvedEndpoint& e : resolved_.views[v].endpoints) {
-      for (const std::size_t pod : e.pods) {
-        for (const ir::IpAddress& ip : world_.inventory.pods[pod].ips) {
-          if (ip == parsed_.to) view = v;
-        }
-      }
-    }
-  }
+ordered_json LineWriter::of_reply() const {
+  const auto receiver = all_.view_of_.find(parsed_.to);
+  const std::size_t view = receiver == all_.view_of_.end() ? 0 : receiver->second;
   ordered_json out = begin("FORWARDED", 0, view);
   out["event_type"] = {{"type", kMessageTrace}};
   out["is_reply"] = true;
   return line(std::move(out), view);
 }
 
-}  // namespace
+HubbleWriter::HubbleWriter(const ir::World& world, const ir::Resolved& resolved)
+    : world_(world), resolved_(resolved) {
+  for (const ir::Pod& pod : world.inventory.pods) {
+    for (const ir::IpAddress& ip : pod.ips) {
+      if (!pod.host_network) pods_[ip] = &pod;
+    }
+  }
+  for (std::size_t v = 0; v < resolved.views.size(); ++v) {
+    for (const ir::ResolvedEndpoint& e : resolved.views[v].endpoints) {
+      for (const std::size_t pod : e.pods) {
+        for (const ir::IpAddress& ip : world.inventory.pods[pod].ips) view_of_[ip] = v;
+      }
+    }
+  }
+}
 
-std::vector<ordered_json> hubble_lines(const ir::World& world, const ir::Resolved& resolved,
-                                       const bpf::ReplayPacket& packet,
-                                       const bpf::PacketResult& result) {
+std::vector<ordered_json> HubbleWriter::lines(const bpf::ReplayPacket& packet,
+                                              const bpf::PacketResult& result) const {
   const auto parsed = bpf::parse_frame(packet.frame);
-  if (!parsed || !*parsed || resolved.views.empty()) return {};
-  const Writer writer(world, resolved, packet, result, **parsed);
+  if (!parsed || !*parsed || resolved_.views.empty()) return {};
+  const LineWriter writer(*this, packet, result, **parsed);
   if (result.reply) return {writer.of_reply()};
   std::vector<ordered_json> out;
   for (const bpf::ProgramRun& run : result.programs) out.push_back(writer.of_program(run));

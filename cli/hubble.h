@@ -2,7 +2,9 @@
 // JSON object a line.
 #pragma once
 
+#include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <string_view>
 #include <vector>
 
 #include "backend-bpf/replay.h"
@@ -15,11 +17,22 @@ namespace policyc::cli {
 // none.
 std::string_view hubble_drop_reason(std::uint32_t reason);
 
-// Lines for one replayed packet: one for each program that judged it, then one for the proxy where
-// it read a request; a reply is one line. Frames without IP have none.
-std::vector<nlohmann::ordered_json> hubble_lines(const ir::World& world,
-                                                 const ir::Resolved& resolved,
-                                                 const bpf::ReplayPacket& packet,
-                                                 const bpf::PacketResult& result);
+class HubbleWriter {
+ public:
+  // Both must outlive the writer.
+  HubbleWriter(const ir::World& world, const ir::Resolved& resolved);
+
+  // Lines for one replayed packet: one for each program that judged it, then one for the proxy
+  // where it read a request; a reply is one line. Frames without IP have none.
+  std::vector<nlohmann::ordered_json> lines(const bpf::ReplayPacket& packet,
+                                            const bpf::PacketResult& result) const;
+
+ private:
+  friend class LineWriter;
+  const ir::World& world_;
+  const ir::Resolved& resolved_;
+  std::map<ir::IpAddress, const ir::Pod*> pods_;
+  std::map<ir::IpAddress, std::size_t> view_of_;  // where the pod with this address runs
+};
 
 }  // namespace policyc::cli

@@ -54,7 +54,8 @@ TEST(Hubble, LinesSayWhatHubbleSays) {
   std::vector<json> lines;
   std::string stream;
   for (std::size_t i = 0; i < results->size(); ++i) {
-    for (const ordered_json& l : hubble_lines(world, resolved, fixture.packets[i], (*results)[i])) {
+    for (const ordered_json& l :
+         HubbleWriter(world, resolved).lines(fixture.packets[i], (*results)[i])) {
       lines.push_back(json::parse(l.dump()));
       stream += l.dump() + "\n";
     }
@@ -135,7 +136,7 @@ TEST(Hubble, LinesReadBackMeanTheSame) {
     RC_ASSERT(static_cast<bool>(results));
     for (std::size_t i = 0; i < results->size(); ++i) {
       for (const ordered_json& line :
-           hubble_lines(world, resolved, fixtures[i].packets[0], (*results)[i])) {
+           HubbleWriter(world, resolved).lines(fixtures[i].packets[0], (*results)[i])) {
         const auto flows = read_flows(line.dump(), world);
         if (!flows) RC_FAIL(flows.error());
         const ir::FlowVerdict verdict = ir::evaluate(world, flows->at(0));

@@ -1,7 +1,7 @@
 // Replays the flows of conformance worlds as packets through the compiled programs and compares
 // what the programs do with the verdicts of Cilium's own engine.
 //
-//   bpf_conformance [-v] DIR…
+//   bpf_conformance [-v] [--interpreter] DIR…
 //
 // DIR holds worlds (folders with cluster.yaml, policies/, flows.json, expected.json). Each
 // direction of a flow that has a policy subject is one packet to that endpoint's program; a flow
@@ -20,6 +20,7 @@
 #include "backend-bpf/kernel.h"
 #include "backend-bpf/kernel_runner.h"
 #include "backend-bpf/packet.h"
+#include "backend-bpf/replay.h"
 #include "cli/flows.h"
 #include "frontend/load.h"
 #include "frontend/lower.h"
@@ -33,10 +34,12 @@ using namespace policyc;
 namespace {
 
 bool verbose = false;
+bpf::Engine engine = bpf::Engine::Kernel;
 
 struct Count {
   int flows = 0, flows_as_packets = 0;
   int agree = 0, differ = 0;        // directions
+  int requests = 0;                 // of flows, through the proxy model
   std::map<std::string, int> left;  // directions that cannot be packets, by reason
 };
 
@@ -195,6 +198,73 @@ void run_direction(const std::string& place, const ir::World& world, const ir::R
   leave(why);
 }
 
+// A request that a proxy reads: the packet that opens the connection, then the request. Only
+// between pods and addresses outside, where a packet says all that the flow says.
+void run_request(const std::string& place, const ir::World& world, const ir::Resolved& resolved,
+                 bpf::Runner& runner, const ir::Flow& flow, const json& want, Count& count) {
+  std::vector<std::uint8_t> payload;
+  const auto put = [&](const std::string& text) {
+    payload.insert(payload.end(), text.begin(), text.end());
+  };
+  if (const auto* http = std::get_if<ir::HttpRequest>(&flow.l7)) {
+    put(http->method + " " + http->path + " HTTP/1.1\r\nHost: " + http->host + "\r\n");
+    for (const auto& [name, value] : http->headers) put(name + ": " + value + "\r\n");
+    put("\r\n");
+    if (http->method.empty() || http->path.empty()) return;
+  } else {
+    return;
+  }
+  for (const char* d : {"egress", "ingress"}) {
+    const json& half = want[d];
+    if (half.is_object() && half.contains("l7") && half["l7"].value("ambiguous", false)) return;
+    if (half.is_object() && half.value("verdict", "") == "redirect" &&
+        half.value("parser", "") != "http") {
+      return;
+    }
+  }
+  bpf::Packet p;
+  for (const ir::Party* party : {&flow.from, &flow.to}) {
+    ir::IpAddress& ip = party == &flow.from ? p.from : p.to;
+    if (const auto* pod = std::get_if<ir::PodParty>(party)) {
+      if (world.inventory.pods[pod->pod].ips.empty()) return;
+      ip = world.inventory.pods[pod->pod].ips.front();
+    } else if (const auto* a = std::get_if<ir::AddressParty>(party)) {
+      for (const ir::Pod& other : world.inventory.pods) {
+        if (std::find(other.ips.begin(), other.ips.end(), a->ip) != other.ips.end()) return;
+      }
+      ip = a->ip;
+    } else {
+      return;
+    }
+  }
+  if (p.from.family != p.to.family || flow.protocol != ir::kProtoTcp) return;
+  p.source_port = 40000;
+  p.destination_port = flow.port;
+  p.tcp_flags = bpf::kSyn;
+  p.sequence = 9;
+  bpf::Packet request = p;
+  request.tcp_flags = bpf::kPsh | bpf::kAck;
+  request.sequence = 10;
+  request.payload = payload;
+  const auto results = bpf::replay(
+      world, resolved, runner,
+      {{"", {{bpf::build_frame(p), std::nullopt}, {bpf::build_frame(request), std::nullopt}}}});
+  ++count.requests;
+  const bpf::PacketResult* last = results ? &results->back() : nullptr;
+  const std::string final = want["final"].value("verdict", "");
+  const bool agrees =
+      last != nullptr && last->mismatch.empty() &&
+      (final == "allow"  ? last->fate == bpf::Fate::Pass
+       : final == "deny" ? last->fate == bpf::Fate::Drop || last->fate == bpf::Fate::Refused
+                         : last->fate == bpf::Fate::Redirect || !last->undecided.empty());
+  if (agrees) return;
+  ++count.differ;
+  if (verbose) {
+    fmt::print("  {} request: {}, theirs {}\n", place,
+               last == nullptr ? results.error() : std::string(bpf::fate_name(last->fate)), final);
+  }
+}
+
 void run_world(const fs::path& dir, const std::string& scratch, Count& count) {
   const json expected = read_json(dir / "expected.json");
   DiagnosticSink sink;
@@ -215,7 +285,7 @@ void run_world(const fs::path& dir, const std::string& scratch, Count& count) {
   compile.tool = "bpf_conformance";
   const bpf::CompileReport report = bpf::compile(world, resolved, compile);
   if (report.status != bpf::CompileReport::Status::Done) return fail(report.message);
-  const auto runner = bpf::KernelRunner::open(scratch, world, resolved);
+  const auto runner = bpf::KernelRunner::open(scratch, world, resolved, engine);
   if (!runner) return fail(runner.error());
   const auto text = read_file((dir / "flows.json").string());
   if (!text) return fail(text.error());
@@ -234,13 +304,19 @@ void run_world(const fs::path& dir, const std::string& scratch, Count& count) {
     }
     ++count.flows;
     count.flows_as_packets += as_packet ? 1 : 0;
+    if (as_packet)
+      run_request(dir.string() + "/" + flow.id, world, resolved, **runner, flow, want, count);
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::optional<std::string> missing = bpf::kernel_unavailable();
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i] == std::string("--interpreter")) engine = bpf::Engine::Interpreter;
+  }
+  std::optional<std::string> missing;
+  if (engine == bpf::Engine::Kernel) missing = bpf::kernel_unavailable();
   if (const auto module = bpf::find_clang_module(); !module && !missing) missing = module.error();
   if (missing) {
     fmt::print("skipped: {}\n", *missing);
@@ -257,6 +333,7 @@ int main(int argc, char** argv) {
       verbose = true;
       continue;
     }
+    if (arg == "--interpreter") continue;
     std::vector<fs::path> dirs;
     if (fs::exists(fs::path(arg) / "expected.json") && fs::exists(fs::path(arg) / "flows.json")) {
       dirs.push_back(arg);
@@ -274,8 +351,11 @@ int main(int argc, char** argv) {
     std::sort(dirs.begin(), dirs.end());
     Count count;
     for (const fs::path& d : dirs) run_world(d, scratch, count);
-    fmt::print("{}: {} worlds; {} of {} flows as packets; directions: {} agree, {} differ\n", arg,
-               dirs.size(), count.flows_as_packets, count.flows, count.agree, count.differ);
+    fmt::print(
+        "{}: {} worlds; {} of {} flows as packets; directions: {} agree, {} differ; {} "
+        "requests read by the proxy model\n",
+        arg, dirs.size(), count.flows_as_packets, count.flows, count.agree, count.differ,
+        count.requests);
     for (const auto& [why, n] : count.left) fmt::print("  {:>5} not: {}\n", n, why);
     failed = failed || count.differ > 0;
     compared += count.agree + count.differ;
