@@ -102,6 +102,17 @@ LoadedObject::~LoadedObject() = default;
 Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vector<MapValue>& values,
                                           const LoadedObject* donor,
                                           const std::vector<std::string>& shared) {
+  std::vector<std::pair<std::string, int>> maps;
+  for (const std::string& name : shared) {
+    const int fd = donor == nullptr ? -1 : donor->map_descriptor(name);
+    maps.emplace_back(name, fd);
+  }
+  return load_with(elf, values, maps);
+}
+
+Expected<LoadedObject> LoadedObject::load_with(
+    std::string_view elf, const std::vector<MapValue>& values,
+    const std::vector<std::pair<std::string, int>>& maps) {
   if (const auto why = kernel_unavailable()) return Error{*why};
   g_said.clear();
   auto state = std::make_unique<State>();
@@ -129,14 +140,13 @@ Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vecto
       return Error{fmt::format("map `{}` takes no contents", value.map)};
     }
   }
-  for (const std::string& name : shared) {
-    const bpf_map* from = donor == nullptr ? nullptr : find_map(donor->state_->object, name);
+  for (const auto& [name, fd] : maps) {
     bpf_map* to = find_map(state->object, name);
-    if (from == nullptr || to == nullptr) {
-      return Error{fmt::format("map `{}` cannot be shared", name)};
-    }
-    if (bpf_map__value_size(from) != bpf_map__value_size(to) ||
-        bpf_map__reuse_fd(to, bpf_map__fd(from)) != 0) {
+    if (to == nullptr || fd < 0) return Error{fmt::format("map `{}` cannot be shared", name)};
+    bpf_map_info info{};
+    __u32 size = sizeof info;
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0 ||
+        info.value_size != bpf_map__value_size(to) || bpf_map__reuse_fd(to, fd) != 0) {
       return Error{fmt::format("map `{}` cannot be shared: the sizes differ", name)};
     }
   }
@@ -151,6 +161,11 @@ Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vecto
 int LoadedObject::map_descriptor(const std::string& name) const {
   const bpf_map* map = find_map(state_->object, name);
   return map == nullptr ? -1 : bpf_map__fd(map);
+}
+
+int LoadedObject::program_descriptor(const char* name) const {
+  const bpf_program* program = bpf_object__find_program_by_name(state_->object, name);
+  return program == nullptr ? -1 : bpf_program__fd(program);
 }
 
 Expected<bool> LoadedObject::write(const MapValue& value) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ir/base/expected.h"
@@ -42,8 +43,12 @@ class LoadedObject {
   LoadedObject& operator=(LoadedObject&&) noexcept;
   ~LoadedObject();
 
-  // Valid as long as this handle; -1 where the object has no such map.
+  // The same with maps that are there already: name in the object, descriptor.
+  static Expected<LoadedObject> load_with(std::string_view elf, const std::vector<MapValue>& values,
+                                          const std::vector<std::pair<std::string, int>>& maps);
+  // Descriptors, valid as long as this handle; -1 where the object has no such map or program.
   int map_descriptor(const std::string& name) const;
+  int program_descriptor(const char* name) const;
 
   // Replaces the contents of a map while the program is loaded.
   Expected<bool> write(const MapValue& value);

@@ -1,0 +1,64 @@
+// `policyc load`, `status` and `unload`: what `compile` wrote, put to work at devices of this
+// machine, from pins in a BPF file system. Below the root of the pins:
+//   NODE/node                    the map that the node's endpoints share (layout.h)
+//   NODE/ENDPOINT/policy         the endpoint's map
+//   NODE/ENDPOINT/{ingress,egress}            its programs
+//   NODE/ENDPOINT/{ingress_link,egress_link}  their links, where the kernel has tcx
+//   NODE/ENDPOINT/MAP            maps whose contents outlive a program: flows, fragments, events
+//   NODE/ENDPOINT/record         one text (JSON): what is loaded, and where
+// In names `/` becomes `_`, `.` becomes `__`, and what else bpffs may refuse `___` and its number.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/base/expected.h"
+
+namespace policyc::bpf {
+
+struct LoadRequest {
+  std::string directory;  // what `compile` wrote
+  std::string pins;       // root, in a BPF file system
+  // The endpoint to load, as the manifest names its pods (or without namespace and kind), or, where
+  // this is empty, all that are loaded already.
+  std::string endpoint;
+  std::string node;             // where several nodes have that endpoint
+  std::string device;           // for an endpoint that is not loaded yet
+  std::string netns;            // name (ip netns) or path of the device's network namespace
+  bool pod_side = false;        // the device is the pod's own, not the other end of its veth pair
+  std::string attach = "auto";  // tcx, tc (clsact), or what the kernel has
+  std::uint16_t proxy_port = 0;
+};
+
+// What happened to an endpoint.
+enum class LoadChange { None, Loaded, Switched, Replaced };
+struct LoadedNow {
+  std::string node, endpoint, device;
+  LoadChange change = LoadChange::None;
+};
+
+// Brings the endpoint, and all endpoints of its node that are loaded, to what the directory says.
+// Where the programs stay as they are, all of them change between two packets (generation flip, see
+// layout.h); otherwise new programs with maps of their own take the place of the old ones, each
+// between two packets. Nothing changes before everything is in the kernel. Errors: a message that
+// says what to do.
+Expected<std::vector<LoadedNow>> load(const LoadRequest& request);
+
+struct LoadedStatus {
+  std::string node, endpoint, device, netns, attach;
+  std::uint32_t ifindex = 0;
+  bool pod_side = false;
+  std::string object, image;  // file names, which carry the hash of the contents
+  std::uint32_t generation = 0;
+  bool attached = false;  // both programs stand at their hooks
+  std::string problem;    // why not; or what is wrong with the pins
+};
+// All that is pinned below the root, by node and endpoint. A root that is not there holds nothing.
+Expected<std::vector<LoadedStatus>> loaded(const std::string& pins);
+
+// Takes the endpoint away from its device and removes its pins; all endpoints where it is empty.
+// Gives the names. Remains of loads that failed go too.
+Expected<std::vector<std::string>> unload(const std::string& pins, const std::string& endpoint);
+
+}  // namespace policyc::bpf
