@@ -183,6 +183,11 @@ Expected<KernelRun> LoadedObject::run(const char* program, const std::vector<std
                                       unsigned repeat) const {
   const bpf_program* p = bpf_object__find_program_by_name(state_->object, program);
   if (p == nullptr) return Error{fmt::format("the object has no program `{}`", program)};
+  return run_program(bpf_program__fd(p), frame, repeat);
+}
+
+Expected<KernelRun> run_program(int program, const std::vector<std::uint8_t>& frame,
+                                unsigned repeat) {
   __sk_buff context{};
   bpf_test_run_opts options{};
   options.sz = sizeof options;
@@ -193,7 +198,7 @@ Expected<KernelRun> LoadedObject::run(const char* program, const std::vector<std
   options.ctx_out = &context;
   options.ctx_size_out = sizeof context;
   options.repeat = static_cast<int>(repeat);
-  if (bpf_prog_test_run_opts(bpf_program__fd(p), &options) != 0) {
+  if (bpf_prog_test_run_opts(program, &options) != 0) {
     return Error{fmt::format("the kernel does not run a frame of {} bytes: {}", frame.size(),
                              std::strerror(errno))};
   }

@@ -31,6 +31,11 @@ struct KernelRun {
   std::uint32_t nanoseconds = 0;      // mean of one run
 };
 
+// Runs a program over one frame (Ethernet header first). Only a single run has a meaning beyond its
+// time: the kernel keeps the packet's changes from run to run.
+Expected<KernelRun> run_program(int program, const std::vector<std::uint8_t>& frame,
+                                unsigned repeat = 1);
+
 // An object in the kernel with its maps. Not pinned, not attached: it goes with this handle.
 class LoadedObject {
  public:
@@ -52,8 +57,7 @@ class LoadedObject {
 
   // Replaces the contents of a map while the program is loaded.
   Expected<bool> write(const MapValue& value);
-  // Runs over one frame (Ethernet header first). Only a single run has a meaning beyond its time:
-  // the kernel keeps the packet's changes from run to run.
+  // As run_program.
   Expected<KernelRun> run(const char* program, const std::vector<std::uint8_t>& frame,
                           unsigned repeat = 1) const;
   // Instructions of a program after verification; 0 where the kernel does not tell.

@@ -15,6 +15,10 @@ std::optional<std::string> kernel_unavailable() {
   return kWhy;
 }
 
+Expected<KernelRun> run_program(int, const std::vector<std::uint8_t>&, unsigned) {
+  return Error{kWhy};
+}
+
 struct LoadedObject::State {};
 
 LoadedObject::LoadedObject(std::unique_ptr<State> state) : state_(std::move(state)) {}

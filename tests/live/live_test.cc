@@ -1,0 +1,305 @@
+// The whole road on live traffic: compile, load, packets between network namespaces.
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "backend-bpf/kernel.h"
+#include "backend-bpf/kernel_attach.h"
+#include "backend-bpf/loader.h"
+#include "backend-bpf/packet.h"
+#include "tests/backend-bpf/bpf_support.h"
+#include "tests/input/temp_tree.h"
+#include "tests/live/network.h"
+
+namespace policyc::live {
+namespace {
+
+using testing::bpf_required;
+
+#define POLICYC_NEEDS_NETWORK()                                 \
+  POLICYC_NEEDS_BPF();                                          \
+  if (const std::string why = Network::enter(); !why.empty()) { \
+    if (bpf_required()) FAIL() << why;                          \
+    GTEST_SKIP() << "skipped: " << why;                         \
+  }                                                             \
+  static_assert(true, "takes the semicolon")
+
+constexpr int kRefused = 150;  // milliseconds without an answer
+constexpr int kPatience = 3000;
+
+const Pod kFrontend = {"shop/frontend", "10.9.0.1", "fd09::1"};
+const Pod kOther = {"shop/other", "10.9.0.2", "fd09::2"};
+const Pod kBackend = {"shop/backend", "10.9.0.3", "fd09::3"};
+
+std::string cluster() {
+  std::string out =
+      "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n"
+      "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\n"
+      "status: {addresses: [{type: InternalIP, address: 169.254.1.1}]}\n";
+  for (const Pod* pod : {&kFrontend, &kOther, &kBackend}) {
+    out += fmt::format(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {0}, namespace: shop, labels: {{app: "
+        "{0}}}}}\nspec: {{nodeName: node-1, containers: [{{name: c, image: i}}]}}\n"
+        "status: {{podIP: {1}, podIPs: [{{ip: {1}}}, {{ip: '{2}'}}]}}\n",
+        pod->name.substr(5), pod->v4, pod->v6);
+  }
+  return out;
+}
+
+std::string policy(const std::string& spec) {
+  return "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n"
+         "metadata: {name: backend, namespace: shop}\nspec:\n"
+         "  endpointSelector: {matchLabels: {app: backend}}\n" +
+         spec;
+}
+
+std::string allow(const std::string& from, const std::string& rest) {
+  return fmt::format("  - fromEndpoints: [{{matchLabels: {{app: {}}}}}]\n{}", from, rest);
+}
+
+// The frontend may use port 8080, read (and only read) on port 8081, and ping; nobody else may do
+// anything.
+std::string first_policy() {
+  return policy("  ingress:\n" +
+                allow("frontend", "    toPorts: [{ports: [{port: '8080', protocol: TCP}]}]\n") +
+                allow("frontend",
+                      "    toPorts: [{ports: [{port: '8081', protocol: TCP}], "
+                      "rules: {http: [{method: GET}]}}]\n") +
+                allow("frontend", "    icmps: [{fields: [{type: 8}]}]\n"));
+}
+
+// The frontend keeps port 8080 and loses ping; the other pod comes in on 8082.
+std::string second_policy() {
+  return policy("  ingress:\n" +
+                allow("frontend",
+                      "    toPorts: [{ports: [{port: '8080', protocol: TCP}, {port: '8080', "
+                      "protocol: UDP}]}]\n") +
+                allow("other", "    toPorts: [{ports: [{port: '8082', protocol: TCP}]}]\n"));
+}
+
+class Live : public ::testing::Test {
+ protected:
+  // Compiles into DIR `name`.
+  void compile(const std::string& name, const std::string& text, const std::string& flags = "") {
+    files_.write(name + "-in/cluster.yaml", cluster());
+    files_.write(name + "-in/policy.yaml", text);
+    run(fmt::format("compile -q -o {} {} {}", files_.path(name), flags, files_.path(name + "-in")));
+  }
+  // Runs policyc; gives what it printed.
+  std::string run(const std::string& arguments, int exit = 0) {
+    std::string said;
+    const int code = shell(fmt::format("{}/policyc {}", POLICYC_BINARY_DIR, arguments), &said);
+    EXPECT_EQ(code, exit) << arguments << "\n" << said;
+    return said;
+  }
+  std::string load(const std::string& name, const std::string& flags = "") {
+    return run(fmt::format("load {} --pin {} {}", files_.path(name), Network::pins(), flags));
+  }
+  void make_network() {
+    network_ = std::make_unique<Network>();
+    network_->add(kFrontend, "front");
+    network_->add(kOther, "other");
+    network_->add(kBackend, "back");
+    network_->inside(kBackend.name, [&] {
+      for (const int port : {8080, 8081, 8082}) {
+        servers_.push_back(std::make_unique<HttpServer>(port));
+      }
+    });
+  }
+  bool answered(const Pod& from, int port, bool v6 = false, const char* method = "GET") {
+    std::string answer;
+    network_->inside(from.name, [&] {
+      answer = http(v6 ? kBackend.v6 : kBackend.v4, port,
+                    fmt::format("{} / HTTP/1.1\r\nHost: b\r\n\r\n", method), wait_);
+    });
+    return answer.starts_with("HTTP/1.1 200");
+  }
+  bool pings(const Pod& from) {
+    bool came = false;
+    network_->inside(from.name, [&] {
+      const int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      inet_pton(AF_INET, kBackend.v4.c_str(), &to.sin_addr);
+      const std::uint8_t echo[8] = {8, 0, 0xf7, 0xfd, 0, 1, 0, 1};
+      sendto(fd, echo, sizeof echo, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+      timeval patience{0, wait_ * 1000};
+      if (wait_ >= 1000) patience = {wait_ / 1000, 0};
+      setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+      std::uint8_t bytes[64];
+      const ssize_t n = recv(fd, bytes, sizeof bytes, 0);
+      came = n >= 28 && bytes[20] == 0;
+      close(fd);
+    });
+    return came;
+  }
+  void expect(bool wanted, const char* what, const std::function<bool()>& happens) {
+    wait_ = wanted ? kPatience : kRefused;
+    EXPECT_EQ(happens(), wanted) << what;
+  }
+  void first_policy_holds() {
+    expect(true, "8080", [&] { return answered(kFrontend, 8080); });
+    expect(true, "8080 over IPv6", [&] { return answered(kFrontend, 8080, true); });
+    expect(false, "GET with no proxy to read it", [&] { return answered(kFrontend, 8081); });
+    expect(false, "a port that is not listed", [&] { return answered(kFrontend, 8082); });
+    expect(false, "the same over IPv6", [&] { return answered(kFrontend, 8082, true); });
+    expect(false, "a pod that is not listed", [&] { return answered(kOther, 8080); });
+    expect(true, "ping", [&] { return pings(kFrontend); });
+    expect(false, "ping of the other pod", [&] { return pings(kOther); });
+  }
+
+  test::TempTree files_;
+  std::unique_ptr<Network> network_;
+  std::vector<std::unique_ptr<HttpServer>> servers_;
+  int wait_ = kPatience;
+
+  void TearDown() override {
+    servers_.clear();
+    if (!Network::pins().empty()) run("unload --all -q --pin " + Network::pins());
+  }
+};
+
+TEST_F(Live, PolicyHoldsAtEveryKindOfHook) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  expect(true, "nothing is loaded", [&] { return answered(kOther, 8082); });
+  for (const char* way : {"--dev back --attach tc", "--dev back --attach auto"}) {
+    load("a", std::string("--endpoint shop/backend ") + way);
+    SCOPED_TRACE(way);
+    first_policy_holds();
+    run("unload --endpoint shop/backend -q --pin " + Network::pins());
+    expect(true, "unloaded", [&] { return answered(kOther, 8082); });
+    EXPECT_FALSE(std::filesystem::exists(Network::pins()));
+  }
+  load("a", fmt::format("--endpoint backend --dev eth0 --side pod --netns {}",
+                        network_->path(kBackend.name)));
+  first_policy_holds();
+}
+
+TEST_F(Live, UpdateChangesVerdictsAndLosesNothing) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  compile("b", second_policy());
+  load("a", "--endpoint shop/backend --dev back");
+  load("a", "--endpoint shop/frontend --dev front");
+  // Allowed by both policies: connections go on while the policy changes.
+  std::atomic<bool> stop = false;
+  std::atomic<int> lost = 0, served = 0;
+  std::thread traffic([&] {
+    network_->inside(kFrontend.name, [&] {
+      while (!stop) {
+        const std::string answer =
+            http(kBackend.v4, 8080, "GET / HTTP/1.1\r\nHost: b\r\n\r\n", kPatience);
+        ++(answer.starts_with("HTTP/1.1 200") ? served : lost);
+      }
+    });
+  });
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(load("b"),
+              "shop/backend on back: switched to new tables\n"
+              "shop/frontend on front: switched to new tables\n");
+    expect(true, "new in B", [&] { return answered(kOther, 8082); });
+    expect(false, "not in B", [&] { return pings(kFrontend); });
+    load("a");
+    expect(false, "not in A", [&] { return answered(kOther, 8082); });
+    expect(true, "in A", [&] { return pings(kFrontend); });
+  }
+  stop = true;
+  traffic.join();
+  EXPECT_EQ(lost, 0);
+  EXPECT_GT(served, 20);
+}
+
+// Two policies that say of one packet: A passes, B hands to the proxy. Whatever is put together
+// from halves of both drops it: the row of decisions that one policy's classes lead to is another
+// row in the other, and all other rows are empty.
+TEST_F(Live, NoPacketIsJudgedByAMixture) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", policy("  ingress:\n" + allow("frontend",
+                                             "    toPorts: [{ports: [{port: '8080', "
+                                             "protocol: TCP}]}]\n")));
+  // In B a rule for the backend, whose identity comes first, takes the class that is the
+  // frontend's in A.
+  compile("b", policy("  ingress:\n" +
+                      allow("backend", "    toPorts: [{ports: [{port: '1', protocol: TCP}]}]\n") +
+                      allow("frontend",
+                            "    toPorts: [{ports: [{port: '8080', protocol: TCP}], "
+                            "rules: {http: [{method: GET}]}}]\n")));
+  const std::string flags = "--endpoint shop/backend --dev back --proxy-port 15001";
+  load("a", flags);
+  bpf::Packet packet;
+  packet.from = *ir::parse_ip(kFrontend.v4);
+  packet.to = *ir::parse_ip(kBackend.v4);
+  packet.source_port = 4000;
+  packet.destination_port = 8080;
+  packet.tcp_flags = bpf::kSyn;
+  const auto frame = bpf::build_frame(packet);
+  const auto program = bpf::open_pin(Network::pins() + "/node-1/shop_backend/ingress");
+  ASSERT_TRUE(program) << program.error();
+  std::atomic<bool> stop = false;
+  std::atomic<int> passed = 0, redirected = 0, mixed = 0;
+  const auto judge = [&] {
+    while (!stop) {
+      const auto run = bpf::run_program(program->get(), frame);
+      if (!run) continue;
+      if (run->return_code != 0) {
+        ++mixed;
+      } else {
+        ++(run->mark == 0 ? passed : redirected);
+      }
+    }
+  };
+  std::thread one(judge), two(judge);
+  bpf::LoadRequest request;
+  request.pins = Network::pins();
+  request.proxy_port = 15001;
+  constexpr int kFlips = 60;
+  for (int flip = 0; flip < kFlips; ++flip) {
+    request.directory = files_.path(flip % 2 == 0 ? "b" : "a");
+    const auto done = bpf::load(request);
+    ASSERT_TRUE(done) << done.error();
+    ASSERT_EQ(done->front().change, bpf::LoadChange::Switched);
+  }
+  stop = true;
+  one.join();
+  two.join();
+  EXPECT_EQ(mixed, 0);
+  EXPECT_GT(passed, kFlips);
+  EXPECT_GT(redirected, kFlips);
+
+  // Mixtures do drop it: at rest both halves are equal, so these are whole maps of one policy each.
+  const std::string folder = Network::pins() + "/node-1/";
+  const auto node_pin = bpf::open_pin(folder + "node");
+  const auto policy_pin = bpf::open_pin(folder + "shop_backend/policy");
+  ASSERT_TRUE(node_pin && policy_pin);
+  const auto node = bpf::MappedValue::open(node_pin->get());
+  const auto policy = bpf::MappedValue::open(policy_pin->get());
+  ASSERT_TRUE(node && policy);
+  const auto bytes = [](const bpf::MappedValue& m) {
+    return std::vector<std::uint8_t>(m.data(), m.data() + m.size());
+  };
+  const auto node_a = bytes(*node), policy_a = bytes(*policy);
+  load("b", "--proxy-port 15001");
+  const auto node_b = bytes(*node), policy_b = bytes(*policy);
+  std::copy(node_a.begin(), node_a.end(), node->data());
+  auto run = bpf::run_program(program->get(), frame);
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->return_code, 2U) << "A's addresses with B's decisions";
+  std::copy(node_b.begin(), node_b.end(), node->data());
+  std::copy(policy_a.begin(), policy_a.end(), policy->data());
+  run = bpf::run_program(program->get(), frame);
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->return_code, 2U) << "B's addresses with A's decisions";
+}
+
+}  // namespace
+}  // namespace policyc::live
