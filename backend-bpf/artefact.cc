@@ -321,7 +321,11 @@ void Compilation::add_view(std::size_t index) {
     }
     if (p == nullptr) continue;
     const SizeClass sizes = with_policy(node, p->encoded.image);
-    const std::string text = program_text({sizes, options_.vlan, {}, {}});
+    const std::string text = program_text({.sizes = sizes,
+                                           .vlan = options_.vlan,
+                                           .stateful = options_.stateful,
+                                           .prelude = options_.prelude,
+                                           .prelude_file = options_.prelude_file});
     const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
     const std::string source_path = fmt::format("src/policy-{}.c", hash);
     const std::string object_path = fmt::format("obj/policy-{}.o", hash);
@@ -345,6 +349,16 @@ void Compilation::add_view(std::size_t index) {
                          {"egress", direction_json(*endpoint.egress)}});
     ++report_.endpoints;
   }
+}
+
+}  // namespace
+
+namespace {
+
+ordered_json prelude_json(const CompileOptions& options) {
+  if (options.prelude.empty()) return nullptr;
+  return {
+      {"file", options.prelude_file}, {"sha256", sha256_hex(options.prelude)}, {"proved", false}};
 }
 
 }  // namespace
@@ -378,7 +392,11 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
       const auto objects = compile_c(*module, sources);
       if (!objects) {
         const bool unusable = objects.error().find("cannot be opened") != std::string::npos;
-        return fail(unusable ? CompileReport::Status::NoCompiler : CompileReport::Status::Failed,
+        if (unusable) return fail(CompileReport::Status::NoCompiler, objects.error());
+        const auto first = options.prelude_file + ":";
+        return fail(!options.prelude.empty() && objects.error().find(first) != std::string::npos
+                        ? CompileReport::Status::PreludeRejected
+                        : CompileReport::Status::Failed,
                     objects.error());
       }
       for (std::size_t i = 0; i < missing.size(); ++i) {
@@ -414,6 +432,8 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"target", "standalone"},
                                  {"profile", world.settings.profile},
                                  {"vlan", options.vlan ? "allow" : "drop"},
+                                 {"stateful", options.stateful},
+                                 {"prelude", prelude_json(options)},
                                  {"limits",
                                   {{"peers_told_apart", 65535},
                                    {"verdicts", kCellRecord},
@@ -448,6 +468,7 @@ Expected<Manifest> read_manifest(const std::string& directory) {
     return bad(fmt::format("`schema` is not {}; compile again", kSchema));
   }
   Manifest out;
+  out.stateful = j.value("stateful", json()) == true;
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {
     for (const auto& [name, entry] : files->items()) {
       if (!safe_path(name)) return bad(fmt::format("`{}` leads out of the directory", name));

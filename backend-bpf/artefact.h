@@ -29,7 +29,10 @@ struct CompileOptions {
   // (view, endpoint) indices of the endpoints wanted; empty = all. What an earlier compile left for
   // the others stays.
   std::vector<std::pair<std::size_t, std::size_t>> only;
-  bool vlan = false;  // the programs look behind VLAN tags instead of dropping tagged frames
+  bool vlan = false;      // the programs look behind VLAN tags instead of dropping tagged frames
+  bool stateful = false;  // the programs track connections
+  // C text in front of the verdict (ProgramSpec::prelude), and the name of its file for messages.
+  std::string prelude, prelude_file;
   // More files of the output: path inside the directory, text.
   std::map<std::string, std::string> more;
 };
@@ -51,7 +54,8 @@ struct CompileReport {
     Done,
     NoCompiler,  // the clang module is missing: exit code 3
     CannotWrite,
-    Failed  // a bug in policyc: what was emitted does not compile
+    PreludeRejected,  // the prelude does not compile; the message has the compiler's words
+    Failed            // a bug in policyc: what was emitted does not compile
   } status = Status::Done;
   std::string message;        // for all but Done
   std::size_t endpoints = 0;  // with a program
@@ -81,6 +85,7 @@ struct ManifestEndpoint {
   SizeClass sizes;
 };
 struct Manifest {
+  bool stateful = false;
   std::vector<ManifestEndpoint> endpoints;
   std::map<std::string, std::string> sha256;  // per path
 };

@@ -149,7 +149,7 @@ Expected<std::vector<std::string>> compile_c(const std::string& module,
         out.push_back(std::move(bytes));
         break;
       case State::Rejected:
-        return Error{"the emitted C does not compile:\n" + bytes};
+        return Error{"the program does not compile:\n" + bytes};
       case State::NoModule:
         return Error{fmt::format("{} cannot be opened: {}", module, bytes)};
     }

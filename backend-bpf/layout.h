@@ -208,7 +208,7 @@ inline constexpr std::size_t kCbOutcome = 0, kCbDrop = 1, kCbRecord = 2, kCbIden
 // Drop reasons: Cilium's numbers without the sign (bpf/lib/common.h).
 inline constexpr std::uint16_t kDropPolicy = 133, kDropInvalid = 134, kDropUnknownL3 = 139,
                                kDropInvalidExtensionHeader = 156, kDropFragment = 157,
-                               kDropPolicyDeny = 181, kDropVlan = 182, kDropAuthRequired = 189,
-                               kDropNotReady = 203;
+                               kDropFragmentNotFound = 175, kDropPolicyDeny = 181, kDropVlan = 182,
+                               kDropAuthRequired = 189, kDropNotReady = 203;
 
 }  // namespace policyc::bpf

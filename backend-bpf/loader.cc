@@ -31,8 +31,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::size_t kRecordSize = 4096;
-// Maps of an endpoint whose contents a new program takes over.
-constexpr const char* kLastingMaps[] = {"flows", "fragments", "events"};
+// Maps of a node whose contents outlive a program, where the programs have them.
+constexpr const char* kLastingMaps[] = {"flows", "fragments"};
 
 std::string pin_name(const std::string& name) {
   std::string out;
@@ -171,9 +171,7 @@ class NodeLoad {
   Expected<bool> load_objects(bool keep_node);
   Expected<bool> flip();
   Expected<bool> attach(Target& target);
-  NodeSettings settings() const {
-    return {targets_.front().record.proxy_port, manifest_.vlan, false};
-  }
+  NodeSettings settings() const { return {targets_.front().record.proxy_port, false}; }
 
   const LoadRequest& request_;
   const Manifest& manifest_;
@@ -323,6 +321,10 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
     node = std::move(*there);
   }
   int node_fd = node.get();
+  std::map<std::string, Descriptor> lasting;
+  for (const char* name : kLastingMaps) {
+    if (auto there = open_pin(folder_ / name)) lasting[name] = std::move(*there);
+  }
   for (Target& t : targets_) {
     if (keep_node && t.before) continue;
     const auto elf = read(t.what->object);
@@ -335,12 +337,8 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
     } else {
       maps.emplace_back(kNodeMap, node_fd);
     }
-    std::vector<Descriptor> lasting;
-    for (const char* name : kLastingMaps) {
-      auto pinned = open_pin(t.folder / name);
-      if (!pinned || elf->find(name) == std::string::npos) continue;
-      maps.emplace_back(name, pinned->get());
-      lasting.push_back(std::move(*pinned));
+    for (const auto& [name, fd] : lasting) {
+      if (manifest_.stateful) maps.emplace_back(name, fd.get());
     }
     auto object = LoadedObject::load_with(*elf, values, maps);
     if (!object) {
@@ -348,6 +346,10 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
     }
     t.object = std::move(*object);
     if (node_fd < 0) node_fd = t.object->map_descriptor(kNodeMap);
+    for (const char* name : kLastingMaps) {
+      const int fd = t.object->map_descriptor(name);
+      if (fd >= 0 && lasting.count(name) == 0) lasting[name] = Descriptor(dup(fd));
+    }
     t.change = t.before ? LoadChange::Replaced : LoadChange::Loaded;
   }
   return true;
@@ -502,7 +504,7 @@ Expected<bool> NodeLoad::run(const ManifestEndpoint* fresh, std::vector<LoadedNo
       for (const char* name : kLastingMaps) {
         const int fd = t.object->map_descriptor(name);
         if (fd < 0) continue;
-        ok = pin(fd, t.folder / name);
+        ok = pin(fd, folder_ / name);
         if (!ok) return ok;
       }
       ok = attach(t);

@@ -1,10 +1,10 @@
 // `policyc load`, `status` and `unload`: what `compile` wrote, put to work at devices of this
 // machine, from pins in a BPF file system. Below the root of the pins:
 //   NODE/node                    the map that the node's endpoints share (layout.h)
+//   NODE/{flows,fragments}       likewise, where the programs have them; they outlive a program
 //   NODE/ENDPOINT/policy         the endpoint's map
 //   NODE/ENDPOINT/{ingress,egress}            its programs
 //   NODE/ENDPOINT/{ingress_link,egress_link}  their links, where the kernel has tcx
-//   NODE/ENDPOINT/MAP            maps whose contents outlive a program: flows, fragments, events
 //   NODE/ENDPOINT/record         one text (JSON): what is loaded, and where
 // In names `/` becomes `_`, `.` becomes `__`, and what else bpffs may refuse `___` and its number.
 #pragma once

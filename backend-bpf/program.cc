@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace policyc::bpf {
 
 namespace {
@@ -22,6 +24,7 @@ std::string program_text(const ProgramSpec& spec) {
   std::string out =
       "// Written by policyc; fits every policy with tables of at most these sizes.\n";
   out += size_definitions(spec.sizes);
+  if (spec.stateful) out += "#define STATEFUL 1\n";
   if (spec.vlan) out += "#define VLAN 1\n";
   if (!spec.prelude.empty()) out += "#define PRELUDE 1\n";
   if (!spec.http.empty()) out += "#define HTTP 1\n";
@@ -29,7 +32,17 @@ std::string program_text(const ProgramSpec& spec) {
   out += kTemplateTables;
   out += kTemplateCore;
   out += kTemplatePacket;
-  if (!spec.prelude.empty()) out += "// ---- the prelude\n\n" + spec.prelude + '\n';
+  if (spec.stateful) out += kTemplateState;
+  if (!spec.prelude.empty()) {
+    std::string file;
+    for (const char c : spec.prelude_file.empty() ? "prelude.c" : spec.prelude_file) {
+      if (c == '"' || c == '\\') file += '\\';
+      file += c == '\n' ? ' ' : c;
+    }
+    out += fmt::format("// ---- the prelude\n\n#line 1 \"{}\"\n{}\n", file, spec.prelude);
+    const auto lines = std::count(out.begin(), out.end(), '\n');
+    out += fmt::format("#line {} \"policy.bpf.c\"\n", lines + 2);
+  }
   if (!spec.http.empty()) out += "// ---- HTTP requests\n\n" + spec.http + '\n';
   out += kTemplateTc;
   return out;

@@ -14,6 +14,7 @@ namespace policyc::bpf {
 extern const char* const kTemplateTables;  // types, numbers, the maps
 extern const char* const kTemplateCore;    // address, protocol, port → verdict; tables only
 extern const char* const kTemplatePacket;  // headers
+extern const char* const kTemplateState;   // connection tracking
 extern const char* const kTemplateTc;      // the stateless programs
 extern const char* const kTemplateWalk;    // the tuple walker
 
@@ -28,11 +29,12 @@ inline constexpr const char* kWalkMap = ".data.walk";
 // What a program is made of. Equal specifications give equal text.
 struct ProgramSpec {
   SizeClass sizes;
-  bool vlan = false;  // look behind VLAN tags instead of dropping tagged frames
+  bool vlan = false;      // look behind VLAN tags instead of dropping tagged frames
+  bool stateful = false;  // track connections: replies and related ICMP errors pass
   // C text that stands in front of the programs and defines `int policyc_prelude(struct __sk_buff
   // *skb)`, which sees every packet first: PRELUDE_CONTINUE, or what tc shall do with it. Empty:
-  // none.
-  std::string prelude{};
+  // none. `prelude_file` is what the compiler calls it in messages.
+  std::string prelude{}, prelude_file{};
   // C text that stands in front of the programs and defines `int policyc_http(u32 filter, const u8
   // *payload, const u8 *end)`, which is asked instead of the proxy where a record names a filter:
   // OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT (then it is the proxy's after all). Empty: none.

@@ -21,6 +21,8 @@ struct CompileCommand : EngineOptions {
   std::string target = "standalone";
   std::string l7 = "proxy";
   std::string vlan = "drop";
+  bool stateful = false;
+  std::string prelude;
   std::vector<std::string> endpoints;
   std::vector<std::string> emit;
 };
@@ -104,6 +106,13 @@ int compile(CompileCommand& options, Env& env) {
            std::find(options.emit.begin(), options.emit.end(), what) != options.emit.end();
   };
   compile.vlan = options.vlan == "allow";
+  compile.stateful = options.stateful;
+  if (!options.prelude.empty()) {
+    auto text = bpf::read_artefact(options.prelude);
+    if (!text) return usage_error(env, text.error());
+    compile.prelude = std::move(*text);
+    compile.prelude_file = options.prelude;
+  }
   compile.emit_c = emits("c");
   compile.emit_objects = emits("obj");
   compile.emit_maps = emits("maps");
@@ -116,6 +125,7 @@ int compile(CompileCommand& options, Env& env) {
     case bpf::CompileReport::Status::NoCompiler:
       fmt::print(env.err, "policyc: {}\n", report.message);
       return kImpossible;
+    case bpf::CompileReport::Status::PreludeRejected:
     case bpf::CompileReport::Status::CannotWrite:
       return usage_error(env, report.message);
     case bpf::CompileReport::Status::Failed:
@@ -173,6 +183,12 @@ void add_compile(Cli& cli) {
   command->add_option("--l7", options->l7, "who reads HTTP requests")
       ->check(one_of({"proxy", "kernel"}))
       ->type_name("proxy|kernel");
+  command->add_flag("--stateful", options->stateful,
+                    "track connections: replies of allowed flows pass");
+  command
+      ->add_option("--prelude", options->prelude,
+                   "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")
+      ->type_name("FILE");
   cli.on_run(command, [options](Env& env) { return compile(*options, env); });
 }
 

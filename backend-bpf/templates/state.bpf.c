@@ -83,19 +83,19 @@ INLINE u32 fragment_of(const struct headers *h, const u8 *end, u32 *id) {
     *id = big16(h->ip + 4);
     return big16(h->ip + 6) & 0x3fff;
   }
-  const u8 *next = h->ip + 40;
-  if (next > end) return 0;
+  if (h->ip + 40 > end) return 0;
   u32 protocol = h->ip[6];
+  u32 offset = 40;
 #pragma unroll
   for (int i = 0; i < 6; i++) {
-    if (next + 8 > end || !is_extension(protocol)) return 0;
+    const u8 *header = h->ip + bounded(offset);
+    if (header + 8 > end || !is_extension(protocol)) return 0;
     if (protocol == 44) {
-      *id = big32(next + 4);
-      return big16(next + 2) & 0xfff9;
+      *id = big32(header + 4);
+      return big16(header + 2) & 0xfff9;
     }
-    u32 length = protocol == 51 ? (next[1] + 2u) * 4 : (next[1] + 1u) * 8;
-    protocol = next[0];
-    next += length;
+    offset += protocol == 51 ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
+    protocol = header[0];
   }
   return 0;
 }
@@ -294,9 +294,9 @@ static __attribute__((noinline)) u32 remember(struct tracked *t, u32 outcome) {
 
 // The core as a subprogram: what it says does not depend on anything tracked.
 struct question {
-  u32 half, direction, leaf, protocol, port, fragment;
+  u32 half, direction, leaf, protocol_class, port, fragment;
 };
 static __attribute__((noinline)) u32 core(const struct question *q, struct verdict *v) {
-  *v = judge(q->half, q->direction & 1, q->leaf, q->protocol, q->port & 65535, q->fragment);
+  *v = judge(q->half & 1, q->direction & 1, q->leaf, q->protocol_class, q->port & 65535, q->fragment);
   return 0;
 }

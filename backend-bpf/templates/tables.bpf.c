@@ -37,6 +37,7 @@ enum {
   DROP_UNKNOWN_L3 = 139,      // no identity: the address family is not in use
   DROP_INVALID_EXTHDR = 156,  // more IPv6 extension headers than are looked at
   DROP_FRAG_NOSUPPORT = 157,  // later fragment, and no rule allows its protocol whatever the port
+  DROP_FRAG_NOT_FOUND = 175,  // later fragment whose first one was not seen (STATEFUL)
   DROP_POLICY_DENY = 181,     // a deny rule
   DROP_VLAN_FILTERED = 182,   // tagged frame
   DROP_AUTH_REQUIRED = 189,   // the rule asks for authentication that has not taken place

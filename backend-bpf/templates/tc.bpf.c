@@ -1,5 +1,5 @@
 
-// ---- the stateless programs
+// ---- the programs
 
 // Hooks, set by the compiler; VLAN: look behind tags. With their texts standing above:
 //   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict: PRELUDE_CONTINUE, or
@@ -7,7 +7,7 @@
 //   HTTP     int policyc_http(u32 filter, const u8 *payload, const u8 *end), where a TCP packet would be
 //            handed to the proxy and the record names a filter; payload == end in packets without any.
 //            Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
-// A stateful shell calls parse and judge as this one does, from a subprogram of its own.
+// STATEFUL puts connection tracking (above) around the same verdict.
 
 // skb->cb after the run where NODE_OBSERVE asks for it: outcome, drop reason, record, identity, cell.
 INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
@@ -59,10 +59,22 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   } else if (h.frag_needed) {
     v.outcome = OUTCOME_PASS;  // always, or path MTU discovery breaks
   } else {
-    v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
-#ifdef HTTP
-    if (v.outcome == OUTCOME_REDIRECT) ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+#ifdef STATEFUL
+    struct tracked t;
+    if (!track(skb, direction, &h, &t, &v)) {
+      struct question q = {half, direction, h.leaf, h.protocol_class, h.port, h.fragment};
+      core(&q, &v);
+#else
+    {
+      v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
 #endif
+#ifdef HTTP
+      if (v.outcome == OUTCOME_REDIRECT) ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+#endif
+#ifdef STATEFUL
+      if (v.outcome != OUTCOME_DROP) remember(&t, v.outcome);
+#endif
+    }
   }
   if (flags & NODE_OBSERVE) observe(skb, &v);
   return tc_action(skb, &v);
