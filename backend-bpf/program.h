@@ -28,7 +28,7 @@ inline constexpr const char* kWalkMap = ".data.walk";
 
 // What a program is made of. Equal specifications give equal text.
 struct ProgramSpec {
-  SizeClass sizes;
+  SizeClass sizes{};
   bool vlan = false;      // look behind VLAN tags instead of dropping tagged frames
   bool stateful = false;  // track connections: replies and related ICMP errors pass
   // C text that stands in front of the programs and defines `int policyc_prelude(struct __sk_buff

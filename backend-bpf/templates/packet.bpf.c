@@ -14,6 +14,9 @@ struct headers {
   u32 port;            // destination port, or ICMP type; 0 where there is none
   u32 fragment;        // later fragment: no transport header
   u32 frag_needed;     // ICMP "fragmentation needed"
+  // Offsets from the start of the frame.
+  u32 ip_at, l4_at;
+  u32 part_at;         // of one part of a packet: the IPv4 id, or IPv6's fragment header; else 0
 };
 
 // Looks at the transport header. 0, or a drop reason.
@@ -44,6 +47,8 @@ INLINE u32 parse_v4(struct headers *h, u32 half, u32 direction, const u8 *end) {
   h->protocol = ip[9];
   h->fragment = big16(ip + 6) & 0x1fff;
   h->l4 = ip + header;
+  h->l4_at = h->ip_at + header;
+  h->part_at = big16(ip + 6) & 0x3fff ? h->ip_at + 4 : 0;
   return parse_transport(h, end);
 }
 
@@ -67,12 +72,16 @@ INLINE u32 parse_v6(struct headers *h, u32 half, u32 direction, const u8 *end) {
   u32 protocol = ip[6];
   u32 offset = 40;
   h->fragment = 0;
+  h->part_at = 0;
 #pragma unroll
   for (int i = 0; i < 6; i++) {
     if (!is_extension(protocol) || h->fragment) break;
     const u8 *header = ip + bounded(offset);
     if (header + 8 > end) return DROP_INVALID;
-    if (protocol == 44) h->fragment = big16(header + 2) & 0xfff8;
+    if (protocol == 44) {
+      h->fragment = big16(header + 2) & 0xfff8;
+      if (big16(header + 2) & 0xfff9) h->part_at = h->ip_at + offset;
+    }
     offset += protocol == 44 ? 8 : protocol == 51 ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
     protocol = header[0];
   }
@@ -80,6 +89,7 @@ INLINE u32 parse_v6(struct headers *h, u32 half, u32 direction, const u8 *end) {
   if (is_extension(protocol)) return DROP_INVALID_EXTHDR;
   h->protocol = protocol;
   h->l4 = ip + bounded(offset);
+  h->l4_at = h->ip_at + offset;
   return parse_transport(h, end);
 }
 
@@ -91,6 +101,7 @@ INLINE u32 parse(struct __sk_buff *skb, u32 half, u32 direction, struct headers 
   if (frame + 14 > end) return DROP_INVALID;
   u32 type = big16(frame + 12);
   h->ip = frame + 14;
+  h->ip_at = 14;
 #ifdef VLAN
   // One tag that the device took off, and up to two in the frame.
 #pragma unroll
@@ -99,6 +110,7 @@ INLINE u32 parse(struct __sk_buff *skb, u32 half, u32 direction, struct headers 
     if (h->ip + 4 > end) return DROP_INVALID;
     type = big16(h->ip + 2);
     h->ip += 4;
+    h->ip_at += 4;
   }
 #else
   if (skb->vlan_present) return DROP_VLAN_FILTERED;

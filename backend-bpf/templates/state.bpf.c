@@ -76,39 +76,38 @@ INLINE void copy_address(u32 *to, const u8 *from, u32 family) {
   to[3] = family == 6 ? words[3] : 0;
 }
 
-// The part of a fragmented packet: its id, and whether more follow. 0 where it is whole.
-INLINE u32 fragment_of(const struct headers *h, const u8 *end, u32 *id) {
-  if (h->family == 4) {
-    if (h->ip + 20 > end) return 0;
-    *id = big16(h->ip + 4);
-    return big16(h->ip + 6) & 0x3fff;
-  }
-  if (h->ip + 40 > end) return 0;
-  u32 protocol = h->ip[6];
-  u32 offset = 40;
-#pragma unroll
-  for (int i = 0; i < 6; i++) {
-    const u8 *header = h->ip + bounded(offset);
-    if (header + 8 > end || !is_extension(protocol)) return 0;
-    if (protocol == 44) {
-      *id = big32(header + 4);
-      return big16(header + 2) & 0xfff9;
-    }
-    offset += protocol == 51 ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
-    protocol = header[0];
-  }
-  return 0;
+// The headers by their offsets, with nothing that the kernel's verifier remembers of the way by which
+// they were found: what follows is verified once, and not once for each of these ways.
+#define FORGET(x) __asm__ volatile("" : "+r"(x))
+INLINE void forget_the_way(struct __sk_buff *skb, struct headers *h) {
+  u32 ip = h->ip_at, l4 = h->l4_at, part = h->part_at;
+  FORGET(ip);
+  FORGET(l4);
+  FORGET(part);
+  FORGET(h->family);
+  FORGET(h->leaf);
+  FORGET(h->protocol);
+  FORGET(h->protocol_class);
+  FORGET(h->port);
+  FORGET(h->fragment);
+  h->part_at = part;
+  const u8 *frame = (const u8 *)(long)skb->data;
+  h->ip = frame + (ip & 0x3fff);
+  h->l4 = frame + (l4 & 0x3fff);
 }
 
 // Fills in both ports: of a later fragment from the first, which leaves them here. 0, or a drop reason.
-INLINE u32 read_ports(struct headers *h, const u8 *end, u32 direction, struct fragment_ports *ports,
-                      u32 *echo) {
+INLINE u32 read_ports(struct headers *h, const u8 *frame, const u8 *end, u32 direction,
+                      struct fragment_ports *ports, u32 *echo) {
   ports->source = 0;
   ports->destination = h->port;
   *echo = 0;
   struct fragment_key key = {};
-  u32 part = fragment_of(h, end, &key.id);
+  u32 part = h->part_at;
   if (part) {
+    const u8 *id = frame + bounded(part) + (h->family == 4 ? 0 : 4);
+    if (id + 4 > end) return DROP_INVALID;
+    key.id = h->family == 4 ? big16(id) : big32(id);
     key.protocol = h->protocol;
     key.family = h->family;
     key.direction = direction;
@@ -225,7 +224,7 @@ static __attribute__((noinline)) u32 track(struct __sk_buff *skb, u32 direction,
   u32 later = h->fragment;
   t->trackable = 0;
   v->outcome = OUTCOME_PASS;
-  v->drop = read_ports(h, end, direction, &ports, &echo);
+  v->drop = read_ports(h, (const u8 *)(long)skb->data, end, direction, &ports, &echo);
   if (v->drop) {
     v->outcome = OUTCOME_DROP;
     return 1;

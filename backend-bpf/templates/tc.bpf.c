@@ -61,6 +61,7 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   } else {
 #ifdef STATEFUL
     struct tracked t;
+    forget_the_way(skb, &h);
     if (!track(skb, direction, &h, &t, &v)) {
       struct question q = {half, direction, h.leaf, h.protocol_class, h.port, h.fragment};
       core(&q, &v);

@@ -306,11 +306,9 @@ TEST(Program, ThePreludeSeesPacketsFirst) {
   POLICYC_NEEDS_BPF();
   const auto module = bpf::find_clang_module();
   const auto objects = bpf::compile_c(
-      *module, {bpf::program_text({bpf::SizeClass{},
-                                   false,
-                                   "static int policyc_prelude(struct __sk_buff *skb) {\n"
-                                   "  return skb->len > 100 ? TC_ACT_OK : PRELUDE_CONTINUE;\n}",
-                                   {}})});
+      *module, {bpf::program_text(
+                   {.prelude = "static int policyc_prelude(struct __sk_buff *skb) {\n"
+                               "  return skb->len > 100 ? TC_ACT_OK : PRELUDE_CONTINUE;\n}"})});
   ASSERT_TRUE(objects) << objects.error();
   auto loaded = bpf::LoadedObject::load(objects->front(), {});
   ASSERT_TRUE(loaded) << loaded.error();
@@ -319,6 +317,25 @@ TEST(Program, ThePreludeSeesPacketsFirst) {
   frame.resize(200);
   EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 0U);
 }
+
+TEST(Program, MistakesInAPreludeHaveItsFileAndLine) {
+  const auto module = bpf::find_clang_module();
+  if (!module) GTEST_SKIP() << "skipped: " << module.error();
+  const auto objects = bpf::compile_c(
+      *module, {bpf::program_text({.prelude = "int policyc_prelude(struct __sk_buff *skb)\n"
+                                              "{ return nowhere; }\n",
+                                   .prelude_file = "mine/block.c"})});
+  ASSERT_FALSE(objects);
+  EXPECT_NE(objects.error().find("mine/block.c:2:10: error: use of undeclared identifier"),
+            std::string::npos)
+      << objects.error();
+  // What stands behind it keeps its own name.
+  const auto missing = bpf::compile_c(
+      *module, {bpf::program_text({.prelude = "// no function", .prelude_file = "mine/block.c"})});
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().find("policy.bpf.c:"), std::string::npos) << missing.error();
+}
+
 TEST(Compiler, EqualTextGivesEqualBytes) {
   const auto module = bpf::find_clang_module();
   if (!module) GTEST_SKIP() << "skipped: " << module.error();
