@@ -83,22 +83,24 @@ TEST(Interpreter, DoesWhatTheKernelDoes) {
     const auto interpreter =
         bpf::KernelRunner::open(scratch.path(), world, resolved, bpf::Engine::Interpreter);
     if (!kernel || !interpreter) RC_FAIL("no runner");
+    // One endpoint of each node: loading costs more than running.
     for (std::size_t v = 0; v < resolved.views.size(); ++v) {
-      for (std::size_t e = 0; e < resolved.views[v].endpoints.size(); ++e) {
-        if (!resolved.views[v].endpoints[e].error.empty()) continue;
-        for (int i = 0; i < 20; ++i) {
-          const auto frame = hostile_frame(world);
-          const auto direction = i % 2 == 0 ? ir::Direction::Ingress : ir::Direction::Egress;
-          const auto want = (*kernel)->run(v, e, direction, frame, 1);
-          const auto got = (*interpreter)->run(v, e, direction, frame, 1);
-          RC_ASSERT(static_cast<bool>(want) == static_cast<bool>(got));
-          if (!want) continue;
-          RC_ASSERT(got->return_code == want->return_code);
-          RC_ASSERT(got->mark == want->mark);
-          RC_ASSERT(got->cb == want->cb);
-          ++packets;
-          drops.insert(want->drop_reason);
-        }
+      const auto& endpoints = resolved.views[v].endpoints;
+      if (endpoints.empty()) continue;
+      const std::size_t e = below(static_cast<std::uint32_t>(endpoints.size()));
+      if (!endpoints[e].error.empty()) continue;
+      for (int i = 0; i < 30; ++i) {
+        const auto frame = hostile_frame(world);
+        const auto direction = i % 2 == 0 ? ir::Direction::Ingress : ir::Direction::Egress;
+        const auto want = (*kernel)->run(v, e, direction, frame, 1);
+        const auto got = (*interpreter)->run(v, e, direction, frame, 1);
+        RC_ASSERT(static_cast<bool>(want) == static_cast<bool>(got));
+        if (!want) continue;
+        RC_ASSERT(got->return_code == want->return_code);
+        RC_ASSERT(got->mark == want->mark);
+        RC_ASSERT(got->cb == want->cb);
+        ++packets;
+        drops.insert(want->drop_reason);
       }
     }
   });
