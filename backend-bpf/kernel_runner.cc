@@ -34,6 +34,12 @@ Expected<std::unique_ptr<KernelRunner>> KernelRunner::open(const std::string& di
                                                            Engine engine) {
   auto manifest = read_manifest(directory);
   if (!manifest) return Error{manifest.error()};
+  if (manifest->stateful && engine == Engine::Interpreter) {
+    return Error{
+        fmt::format("the programs in {} track connections, which the interpreter cannot; "
+                    "compile without --stateful, or replay in the kernel",
+                    directory)};
+  }
   return std::unique_ptr<KernelRunner>(
       new KernelRunner(directory, std::move(*manifest), world, resolved, engine));
 }
