@@ -217,6 +217,11 @@ void run_request(const std::string& place, const ir::World& world, const ir::Res
   for (const char* d : {"egress", "ingress"}) {
     const json& half = want[d];
     if (half.is_object() && half.contains("l7") && half["l7"].value("ambiguous", false)) return;
+    // A program drops what must be authenticated first, and an endpoint in error has none.
+    if (half.is_object() && half.contains("auth") && half["auth"].value("type", "") != "disabled") {
+      return;
+    }
+    if (half.is_object() && half.value("verdict", "") == "error") return;
     if (half.is_object() && half.value("verdict", "") == "redirect" &&
         half.value("parser", "") != "http") {
       return;
