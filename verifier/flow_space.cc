@@ -152,7 +152,11 @@ bool contains(const Box& box, const FlowPoint& point) {
 }
 
 FlowPoint point_of(const FlowSpace& space, const Box& box) {
-  FlowPoint out{box.begin, std::vector<std::uint32_t>(space.dimensions.size(), 0)};
+  // Port 80 of TCP where it is in, which reads best.
+  const ir::L4Key web = ir::l4_key(ir::kProtoTcp, 80), tcp = ir::l4_key(ir::kProtoTcp, 0);
+  const auto in = [&](ir::L4Key key) { return box.begin <= key && key < box.end; };
+  const ir::L4Key key = in(web) ? web : in(tcp + 1) ? tcp + 1 : box.begin;
+  FlowPoint out{key, std::vector<std::uint32_t>(space.dimensions.size(), 0)};
   for (const Box::Side& s : box.sides) {
     out.values[s.dimension] = static_cast<std::uint32_t>(s.points.first());
   }

@@ -80,7 +80,7 @@ struct FlowPoint {
   friend bool operator==(const FlowPoint&, const FlowPoint&) = default;
 };
 bool contains(const Box& box, const FlowPoint& point);
-// The least point of the box.
+// The least point of the box, on port 80 of TCP where that is in.
 FlowPoint point_of(const FlowSpace& space, const Box& box);
 
 // Whether `covers` together take in all of the box.
