@@ -131,7 +131,7 @@ struct Cells {
 
 struct RuleBase::State {
   const ir::World& world;
-  Universe universe;
+  const Universe& universe;
   std::function<bool(std::size_t, std::size_t)> usable;
   std::vector<std::size_t> rules;
   ir::PolicySet current;  // retired parts blanked out; indices as in the world
@@ -142,9 +142,9 @@ struct RuleBase::State {
   bool world_alone = false;  // see names_world_alone
   std::size_t questions = 0;
 
-  State(const ir::World& w, std::vector<std::size_t> r,
+  State(const ir::World& w, const Universe& all, std::vector<std::size_t> r,
         std::function<bool(std::size_t, std::size_t)> u)
-      : world(w), universe(w), usable(std::move(u)), rules(std::move(r)), current(w.policies) {
+      : world(w), universe(all), usable(std::move(u)), rules(std::move(r)), current(w.policies) {
     for (const std::size_t i : rules) add_rule(i);
   }
 
@@ -390,7 +390,6 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
   // Rules that meet the region, and those whose filters its rules are merged into.
   std::set<std::size_t> near;
   for (const Atom* a : mine) near.insert(a->rule);
-  if (any_requires) near.insert(rules.begin(), rules.end());  // they reach into every rule
   for (const Atom& b : atoms) {
     if (!b.alive || near.count(b.rule) != 0) continue;
     for (const Atom* a : mine) {
@@ -451,27 +450,21 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
       peers.split(universe.peers(s, node));
     }
   };
-  if (!any_requires) {
-    // Only the part's own peers matter: the first condition is to be one of them.
-    std::vector<Box> region;
-    for (const Atom* a : mine) {
-      const ir::RuleItem& item = rule(a->rule).items[a->item];
-      const ir::Selector s = a->peer == SIZE_MAX ? ir::Selector{} : item.peers[a->peer].selector;
-      const bool node = a->peer != SIZE_MAX && item.peers[a->peer].kind == ir::PeerKind::Node;
-      split_peers(s, node);
+  // Only the part's own peers matter: the first conditions are to be one of them.
+  for (const Atom* a : mine) {
+    if (a->peer == SIZE_MAX) {
+      split_peers({}, false);
+    } else {
+      const ir::Peer& p = rule(a->rule).items[a->item].peers[a->peer];
+      split_peers(p.selector, p.kind == ir::PeerKind::Node);
     }
-    std::erase_if(peers.list, [](const auto& cell) {
-      return std::find(cell.first.begin(), cell.first.end(), 1) == cell.first.end();
-    });
   }
+  std::erase_if(peers.list, [](const auto& cell) {
+    return std::find(cell.first.begin(), cell.first.end(), 1) == cell.first.end();
+  });
   for (const std::size_t index : near) {
     if (!judged.too_many) judged.split(subjects.at(index));
     for (const ir::RuleItem& item : rule(index).items) {
-      if (!item.requires_.empty()) {
-        ir::Selector s;
-        s.requirements = item.requires_;
-        split_peers(s, false);
-      }
       for (const ir::Peer& p : item.peers) split_peers(p.selector, p.kind == ir::PeerKind::Node);
       for (const ir::PortRule& pr : item.ports) {
         for (const ir::Port& p : pr.ports) {
@@ -535,14 +528,10 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
   }
 }
 
-RuleBase::RuleBase(const ir::World& world, std::vector<std::size_t> rules,
+RuleBase::RuleBase(const ir::World& world, const Universe& universe, std::vector<std::size_t> rules,
                    std::function<bool(std::size_t, std::size_t)> usable)
-    : state_(std::make_unique<State>(world, std::move(rules), std::move(usable))) {}
+    : state_(std::make_unique<State>(world, universe, std::move(rules), std::move(usable))) {}
 RuleBase::~RuleBase() = default;
-
-const Universe& RuleBase::universe() const {
-  return state_->universe;
-}
 
 std::size_t RuleBase::questions() const {
   return state_->questions;
@@ -565,6 +554,10 @@ Redundancy RuleBase::judge(const Part& part) {
     out.inside = point_of(s.universe.space(), a->boxes.front());
     out.direction = a->direction;
   }
+  if (s.any_requires) {
+    out.reason = "requirements reach into every rule";
+    return out;
+  }
   const auto named = [&](const Atom* a) {
     return a->peer != SIZE_MAX && is_address(s.rule(a->rule).items[a->item].peers[a->peer]);
   };
@@ -573,24 +566,22 @@ Redundancy RuleBase::judge(const Part& part) {
     return out;
   }
   const auto allow = [](const Atom* a) { return !a->deny; };
-  if (!s.any_requires) {
-    // All denied is worth more to know than all allowed elsewhere.
-    Redundancy denied = out;
-    if (std::all_of(mine.begin(), mine.end(), allow) &&
-        s.cover_atoms(part, mine, true, nullptr, denied, listener)) {
-      out = denied;
-      out.by_denies = true;
-    } else if (!s.cover_atoms(part, mine, false, nullptr, out, listener)) {
-      return out;
-    }
-    // Fewer causes, if some can be spared.
-    for (std::size_t i = out.causes.size(); i-- > 0;) {
-      if (i >= out.causes.size() || out.causes.size() == 1) continue;
-      std::set<ItemRef> fewer(out.causes.begin(), out.causes.end());
-      fewer.erase(out.causes[i]);
-      Redundancy again = out;
-      if (s.cover_atoms(part, mine, out.by_denies, &fewer, again, {})) out.causes = again.causes;
-    }
+  // All denied is worth more to know than all allowed elsewhere.
+  Redundancy denied = out;
+  if (std::all_of(mine.begin(), mine.end(), allow) &&
+      s.cover_atoms(part, mine, true, nullptr, denied, listener)) {
+    out = denied;
+    out.by_denies = true;
+  } else if (!s.cover_atoms(part, mine, false, nullptr, out, listener)) {
+    return out;
+  }
+  // Fewer causes, if some can be spared.
+  for (std::size_t i = out.causes.size(); i-- > 0;) {
+    if (i >= out.causes.size() || out.causes.size() == 1) continue;
+    std::set<ItemRef> fewer(out.causes.begin(), out.causes.end());
+    fewer.erase(out.causes[i]);
+    Redundancy again = out;
+    if (s.cover_atoms(part, mine, out.by_denies, &fewer, again, {})) out.causes = again.causes;
   }
   if (!s.cover_sections(part, out, listener)) return out;
   const auto meeting = [&](const Atom& b) {

@@ -54,7 +54,8 @@ class RuleBase {
  public:
   // `rules`: indices into world.policies.rules; `usable(a, b)`: whether rule b counts as certainly
   // there, and its subject as comparable, when a is judged.
-  RuleBase(const ir::World& world, std::vector<std::size_t> rules,
+  // `universe` of the same world.
+  RuleBase(const ir::World& world, const Universe& universe, std::vector<std::size_t> rules,
            std::function<bool(std::size_t, std::size_t)> usable);
   ~RuleBase();
   RuleBase(const RuleBase&) = delete;
@@ -74,7 +75,6 @@ class RuleBase {
   };
   std::vector<Overlap> partial_denies();
 
-  const Universe& universe() const;
   ProofListener listener;
   std::size_t questions() const;
 
