@@ -216,8 +216,12 @@ void RuleBase::State::add_rule(std::size_t index) {
       }
     };
     if (item.any_peer) with_ports(SIZE_MAX, universe.peers({}, false), true);
+    // Everybody among the peers makes the others count for nothing.
+    const auto everybody = std::find_if(item.peers.begin(), item.peers.end(),
+                                        [](const ir::Peer& p) { return p.selector.wildcard(); });
     for (std::size_t p = 0; p < item.peers.size() && !item.any_peer; ++p) {
       const ir::Peer& peer = item.peers[p];
+      if (everybody != item.peers.end() && &peer != &*everybody) continue;
       with_ports(p, universe.peers(peer.selector, peer.kind == ir::PeerKind::Node),
                  peer.selector.wildcard());
     }
@@ -545,6 +549,13 @@ Redundancy RuleBase::judge(const Part& part) {
     return out;
   }
   const std::vector<const Atom*> mine = s.atoms_of(part);
+  if (part.kind == Part::Kind::Peers &&
+      std::any_of(part.members.begin(), part.members.end(), [&](std::size_t m) {
+        return s.rule(part.rule).items[part.item].peers[m].selector.wildcard();
+      })) {
+    out.reason = "without everybody the other peers of the item count";
+    return out;
+  }
   if (mine.empty()) {
     out.reason = "it matches nothing";
     return out;
