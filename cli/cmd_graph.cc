@@ -15,13 +15,42 @@ namespace {
 
 struct GraphOptions : EngineOptions {
   std::string format = "text";
+  std::string direction;
+  bool exposure = false;
   GraphFilter filter;
 };
+
+int show_exposure(GraphOptions& options, const Engine& engine, Env& env) {
+  if (options.format != "text" && options.format != "json") {
+    return usage_error(env, "--exposure prints text or json");
+  }
+  if (options.direction == "egress" || !options.filter.from.empty()) {
+    return usage_error(env, "--exposure is about the ingress of workloads, whoever the source is");
+  }
+  std::vector<Exposure> list = exposure(engine.world);
+  const auto unwanted = [&](const Exposure& e) {
+    const ir::Pod& pod = engine.world.inventory.pods[e.pod];
+    const ir::GraphParty party{fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name), "workload"};
+    return !is_named(party, options.filter.to) || !is_named(party, options.filter.focus);
+  };
+  const std::size_t all = list.size();
+  list.erase(std::remove_if(list.begin(), list.end(), unwanted), list.end());
+  if (list.empty() && all > 0) return usage_error(env, "no workload has the name that was given");
+  env.out << (options.format == "json" ? exposure_json(engine.world, list)
+                                       : exposure_text(engine.world, list));
+  if (list.empty()) fmt::print(env.err, "policyc: no pods or workloads in the input\n");
+  const bool open =
+      std::any_of(list.begin(), list.end(), [](const Exposure& e) { return !e.unknown.empty(); });
+  return open ? kUndecided : kOk;
+}
 
 int graph(GraphOptions& options, Env& env) {
   Engine engine;
   int code = kOk;
   if (!load_engine(options, env, engine, code)) return code;
+  if (options.exposure) return show_exposure(options, engine, env);
+  if (options.direction == "ingress") options.filter.direction = ir::Direction::Ingress;
+  if (options.direction == "egress") options.filter.direction = ir::Direction::Egress;
   const ir::Resolved resolved =
       ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
   const auto parties = ir::graph_parties(engine.world, resolved);
@@ -43,6 +72,8 @@ int graph(GraphOptions& options, Env& env) {
     env.out << graph_csv(engine.world, g);
   } else if (options.format == "dot") {
     env.out << graph_dot(g);
+  } else if (options.format == "mermaid") {
+    env.out << graph_mermaid(g);
   } else {
     env.out << graph_text(g, options.filter.any());
     if (engine.world.inventory.pods.empty()) {
@@ -69,11 +100,15 @@ void add_graph(Cli& cli) {
               "  policyc graph --focus shop/db --format dot . | dot -Tsvg > db.svg\n"
               "  policyc graph --format json cluster-dump.yaml policies/");
   add_engine_options(*command, *options, PathArgument::Declare);
-  command->add_option("--format", options->format, "text, json, csv or dot")
-      ->check(CLI::IsMember({"text", "json", "csv", "dot"}));
+  command->add_option("--format", options->format, "text, json, csv, dot or mermaid")
+      ->check(CLI::IsMember({"text", "json", "csv", "dot", "mermaid"}));
   command->add_option("--from", options->filter.from, "only connections from this party");
   command->add_option("--to", options->filter.to, "only connections to this party");
   command->add_option("--focus", options->filter.focus, "only connections that touch this party");
+  command->add_option("--direction", options->direction, "judge only this half: ingress or egress")
+      ->check(CLI::IsMember({"ingress", "egress"}));
+  command->add_flag("--exposure", options->exposure,
+                    "who may reach each workload, from any pod that could exist");
   cli.on_run(command, [options](Env& env) { return graph(*options, env); });
 }
 

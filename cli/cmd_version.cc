@@ -2,13 +2,22 @@
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <memory>
+#include <nlohmann/json.hpp>
+
 #include "cli/command.h"
 #include "ir/profile.h"
 
 namespace policyc::cli {
 namespace {
 
-int version(Env& env) {
+int version(const std::string& format, Env& env) {
+  if (format == "json") {
+    nlohmann::ordered_json out = {{"version", 1}, {"policyc", POLICYC_VERSION}};
+    for (const ir::Profile& p : ir::all_profiles()) out["profiles"].push_back(p.name);
+    env.out << out.dump(1) << "\n";
+    return kOk;
+  }
   std::string profiles;
   for (const ir::Profile& p : ir::all_profiles()) {
     profiles += (profiles.empty() ? "" : ", ") + std::string(p.name);
@@ -21,7 +30,9 @@ int version(Env& env) {
 
 void add_version(Cli& cli) {
   CLI::App* command = cli.add("version", "print the version", "  policyc version");
-  cli.on_run(command, version);
+  auto format = std::make_shared<std::string>("text");
+  command->add_option("--format", *format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  cli.on_run(command, [format](Env& env) { return version(*format, env); });
 }
 
 }  // namespace policyc::cli

@@ -70,6 +70,14 @@ std::string Cli::command_summary(const std::string& command) const {
   return app_.get_subcommand(command)->get_description();
 }
 
+int Cli::unknown_command(const std::string& word, Env& env) const {
+  const std::string near = nearest_name(word, command_names());
+  const std::string meant = near.empty() ? "" : fmt::format("; did you mean `{}`?", near);
+  usage_error(env, fmt::format("unknown command `{}`{}", word, meant));
+  fmt::print(env.err, "Try `policyc --help`.\n");
+  return kUsage;
+}
+
 int Cli::explain_parse_error(const CLI::ParseError& error, Env& env) {
   const CLI::App* command = &app_;
   if (const auto chosen = app_.get_subcommands(); !chosen.empty()) command = chosen.front();
@@ -101,6 +109,12 @@ int Cli::run(std::vector<std::string> arguments, Env& env) {
   // `policyc help [COMMAND]`, as other tools have it.
   if (arguments.front() == "help") {
     arguments.erase(arguments.begin());
+    if (!arguments.empty() && arguments.front().rfind('-', 0) != 0) {
+      const std::vector<std::string> names = command_names();
+      if (std::find(names.begin(), names.end(), arguments.front()) == names.end()) {
+        return unknown_command(arguments.front(), env);
+      }
+    }
     arguments.push_back("--help");
   } else if (arguments.front() == "--version") {
     arguments.front() = "version";

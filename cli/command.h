@@ -37,6 +37,7 @@ class Cli {
   std::string command_summary(const std::string& command) const;
 
  private:
+  int unknown_command(const std::string& word, Env& env) const;
   int explain_parse_error(const CLI::ParseError& error, Env& env);
 
   CLI::App app_;

@@ -105,7 +105,7 @@ std::optional<ir::IpAddress> Reader::address(const YamlNode& node, ir::Family fa
   if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
     found = pick(world_.inventory.pods[pod->pod].ips);
   } else if (const auto* outside = std::get_if<ir::AddressParty>(&party)) {
-    found = outside->ip;
+    found = pick({outside->ip});
   } else if (const auto* n = std::get_if<ir::NodeParty>(&party)) {
     found = pick(world_.inventory.nodes[n->node].addresses);
   } else if (const auto* dns = std::get_if<ir::NameParty>(&party); dns && world_.inventory.fqdn) {
@@ -119,7 +119,8 @@ std::optional<ir::IpAddress> Reader::address(const YamlNode& node, ir::Family fa
   return found;
 }
 
-// IPv4 where both sides have it, else IPv6; `family` decides where it is given.
+// IPv4 where both sides have it, else IPv6; `family` and the family's own ICMP decide where they
+// are given.
 void Reader::addresses(const YamlNode& node, bpf::Packet& out) {
   const auto both = [&](ir::Family family) {
     for (const char* key : {"from", "to"}) {
@@ -129,11 +130,20 @@ void Reader::addresses(const YamlNode& node, bpf::Packet& out) {
       if (!ip) return;
       (key[0] == 'f' ? out.from : out.to) = *ip;
     }
-    if (out.from.family != out.to.family)
-      fail(node, "`from` and `to` are of different IP families");
   };
   if (!error_.empty()) return;
-  const std::uint32_t family = number(node, "family", 0, 6);
+  std::uint32_t family = number(node, "family", 0, 6);
+  if (const YamlNode* given = node.get("family"); given != nullptr && family != 4 && family != 6) {
+    return fail(*given, fmt::format("`family` is 4 or 6, not `{}`", given->text));
+  }
+  for (const auto& [key, wanted] : {std::pair("icmp", 4U), std::pair("icmpv6", 6U)}) {
+    const YamlNode* icmp = node.get(key);
+    if (icmp == nullptr) continue;
+    if (family != 0 && family != wanted) {
+      return fail(*icmp, fmt::format("`{}` belongs to IPv{}", key, wanted));
+    }
+    family = wanted;
+  }
   both(family == 6 ? ir::Family::V6 : ir::Family::V4);
   if (error_.empty() || family != 0) return;
   const std::string first = std::move(error_);

@@ -30,6 +30,7 @@ std::vector<std::string> span_rules(const ir::World& world, const Graph& graph,
   flow.port = span.from;
   std::vector<std::string> out;
   for (const ir::Direction d : {ir::Direction::Egress, ir::Direction::Ingress}) {
+    if (graph.only && graph.only != d) continue;
     ir::ProxyRules rules = ir::proxy_rules(world, flow, d);
     if (rules.everything) continue;
     out.insert(out.end(), rules.rules.begin(), rules.rules.end());
@@ -94,6 +95,7 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter) {
   Graph out;
   out.parties = ir::graph_parties(world, resolved);
+  out.only = filter.direction;
   const ir::Connectivity connectivity(world.settings, resolved);
   for (const ir::GraphParty& p : out.parties) {
     if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
@@ -104,9 +106,12 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
       const ir::GraphParty& dst = out.parties[b];
       if (a == b || (src.kind != "workload" && dst.kind != "workload")) continue;
       if (!src.unknown.empty() || !dst.unknown.empty()) continue;
+      // Half a connection is judged by the policies of one side.
+      if (out.only == ir::Direction::Egress && src.kind != "workload") continue;
+      if (out.only == ir::Direction::Ingress && dst.kind != "workload") continue;
       if (!is_named(src, filter.from) || !is_named(dst, filter.to)) continue;
       if (!is_named(src, filter.focus) && !is_named(dst, filter.focus)) continue;
-      GraphEdge edge{a, b, connectivity.between(src, dst)};
+      GraphEdge edge{a, b, connectivity.between(src, dst, out.only)};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
   }
@@ -215,6 +220,28 @@ std::string graph_dot(const Graph& graph) {
   return out + "}\n";
 }
 
+std::string graph_mermaid(const Graph& graph) {
+  std::string out = "flowchart LR\n";
+  auto to = std::back_inserter(out);
+  // Mermaid knows quotation marks and `#` as entities only.
+  const auto label = [](const std::string& text) {
+    std::string safe;
+    for (const char c : text) safe += c == '"' ? "#quot;" : c == '#' ? "#35;" : std::string(1, c);
+    return safe;
+  };
+  for (std::size_t i = 0; i < graph.parties.size(); ++i) {
+    const ir::GraphParty& p = graph.parties[i];
+    const bool workload = p.kind == "workload";
+    fmt::format_to(to, "  n{}{}\"{}\"{}\n", i, workload ? "[" : "([", label(p.id),
+                   workload ? "]" : "])");
+  }
+  for (const GraphEdge& e : graph.edges) {
+    fmt::format_to(to, "  n{} -->|\"{}\"| n{}\n", e.src, label(ir::connection_text(e.connection)),
+                   e.dst);
+  }
+  return out;
+}
+
 std::string graph_text(const Graph& graph, bool edges_only) {
   using Row = std::map<std::size_t, std::string>;
   std::vector<Row> in_rows(graph.parties.size());
@@ -223,6 +250,11 @@ std::string graph_text(const Graph& graph, bool edges_only) {
   }
   std::string out;
   auto to = std::back_inserter(out);
+  if (graph.only) {
+    fmt::format_to(to, "judged by {} only; the other half may still refuse\n",
+                   graph.only == ir::Direction::Egress ? "the egress of each source"
+                                                       : "the ingress of each target");
+  }
   for (std::size_t b = 0; b < graph.parties.size(); ++b) {
     if ((edges_only || graph.parties[b].kind != "workload") && in_rows[b].empty()) continue;
     fmt::format_to(to, "{}\n", graph.parties[b].id);
@@ -238,6 +270,68 @@ std::string graph_text(const Graph& graph, bool edges_only) {
     }
   }
   return out;
+}
+
+namespace {
+
+std::string workload_id(const ir::World& world, std::size_t index) {
+  const ir::Pod& pod = world.inventory.pods[index];
+  return fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name);
+}
+
+}  // namespace
+
+std::string exposure_text(const ir::World& world, const std::vector<Exposure>& list) {
+  std::string out;
+  auto to = std::back_inserter(out);
+  for (const Exposure& e : list) {
+    fmt::format_to(to, "{}{}\n", workload_id(world, e.pod),
+                   e.isolated || !e.unknown.empty() ? "" : "  (no policy selects it)");
+    if (!e.unknown.empty()) {
+      fmt::format_to(to, "  not known: {}\n", e.unknown);
+      continue;
+    }
+    if (e.allowed.empty()) out += "  reached by nobody\n";
+    const auto rows = [&](const std::vector<ExposedTo>& groups, const char* words) {
+      for (const ExposedTo& g : groups) {
+        fmt::format_to(to, "  {:<28} {} {}\n", ir::connection_text(g.ports), words,
+                       fmt::join(g.sources, "; "));
+      }
+    };
+    rows(e.allowed, "from");
+    rows(e.denied, "never from");
+  }
+  return out;
+}
+
+std::string exposure_json(const ir::World& world, const std::vector<Exposure>& list) {
+  using nlohmann::ordered_json;
+  ordered_json out;
+  out["version"] = 1;
+  out["workloads"] = ordered_json::array();
+  const auto groups = [](const std::vector<ExposedTo>& from) {
+    ordered_json rows = ordered_json::array();
+    for (const ExposedTo& g : from) {
+      ordered_json ports = ordered_json::array();
+      for (const ir::PortSpan& s : g.ports.spans) {
+        ordered_json port = {
+            {"proto", ir::protocol_name(s.protocol)}, {"from", s.from}, {"to", s.to}};
+        if (!s.parser.empty()) port["parser"] = s.parser;
+        ports.push_back(std::move(port));
+      }
+      rows.push_back({{"ports", std::move(ports)}, {"all", g.ports.all}, {"from", g.sources}});
+    }
+    return rows;
+  };
+  for (const Exposure& e : list) {
+    ordered_json row = {{"id", workload_id(world, e.pod)},
+                        {"isolated", e.isolated},
+                        {"allowed", groups(e.allowed)},
+                        {"denied", groups(e.denied)}};
+    if (!e.unknown.empty()) row["unknown"] = e.unknown;
+    out["workloads"].push_back(std::move(row));
+  }
+  return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace policyc::cli

@@ -1,10 +1,12 @@
 // `graph`: who may talk to whom, in the formats of interfaces.md §5.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ir/connectivity.h"
+#include "verifier/exposure.h"
 
 namespace policyc::cli {
 
@@ -16,12 +18,14 @@ struct GraphEdge {
 
 struct Graph {
   std::vector<ir::GraphParty> parties;
-  std::vector<GraphEdge> edges;      // something is allowed end to end
-  std::vector<std::string> unknown;  // endpoints whose policy cannot be told, and why
+  std::vector<GraphEdge> edges;       // something is allowed end to end
+  std::vector<std::string> unknown;   // endpoints whose policy cannot be told, and why
+  std::optional<ir::Direction> only;  // the half that was judged; nullopt = both
 };
 
 struct GraphFilter {
-  std::string from, to, focus;  // party ids or names; empty = all
+  std::string from, to, focus;             // party ids or names; empty = all
+  std::optional<ir::Direction> direction;  // judge only this half
   bool any() const { return !from.empty() || !to.empty() || !focus.empty(); }
 };
 
@@ -41,8 +45,14 @@ std::string plugin_note(const ir::World& world);
 std::string graph_json(const ir::World& world, const Graph& graph);
 std::string graph_csv(const ir::World& world, const Graph& graph);
 std::string graph_dot(const Graph& graph);
+std::string graph_mermaid(const Graph& graph);
 // One block a target: who reaches it, by what, sources grouped by connection.
 // With `edges_only`, parties that nobody reaches are left out (a filtered graph does not know).
 std::string graph_text(const Graph& graph, bool edges_only);
+
+// `--exposure`: one block a workload; sources as its policies name them, grouped by ports.
+std::string exposure_text(const ir::World& world, const std::vector<Exposure>& list);
+// {"version":1,"workloads":[{"id","isolated","allowed":[{"ports":[…],"all","from":[…]}],"denied"}]}
+std::string exposure_json(const ir::World& world, const std::vector<Exposure>& list);
 
 }  // namespace policyc::cli

@@ -78,6 +78,10 @@ Diagnostic& wrong_type(Findings& findings, const Cursor& at, std::string_view wa
   Diagnostic& d =
       findings.refuse_schema(DiagCode::WrongType, at.range(), at.path,
                              fmt::format("expected {}, found {}", wanted, kind_words(at.node())));
+  if (wanted == "a mapping") {
+    d.help = at.node().is_sequence() ? "take the `- ` or the brackets away: one mapping stands here"
+                                     : "write fields below it: `field: value`";
+  }
   return d;
 }
 
@@ -107,6 +111,12 @@ bool is_label_value(std::string_view text) {
   return alnum(text.front()) && alnum(text.back()) &&
          std::all_of(text.begin(), text.end(),
                      [](char c) { return alnum(c) || c == '-' || c == '_' || c == '.'; });
+}
+
+std::string label_value_hint(std::string_view text) {
+  return !text.empty() && text.front() == '!'
+             ? "to exclude a value write `matchExpressions` with `operator: NotIn`"
+             : "a value has at most 63 letters, digits, `-`, `_`, `.`";
 }
 
 bool is_subdomain(std::string_view text) {
@@ -151,9 +161,12 @@ std::string_view closest(std::string_view word, const std::vector<std::string_vi
 Diagnostic& Findings::report(Layer layer, DiagCode code, SourceRange range, const std::string& rule,
                              std::string message) {
   Diagnostic& d = sink_.report(code, range, std::move(message), layer);
-  d.policy = PolicyRef{policy_kind_name(policy_.kind), policy_.ns ? policy_.ns->text : "",
-                       policy_.name.text};
+  const bool namespaced =
+      policy_.kind == PolicyKind::CiliumNetworkPolicy || policy_.kind == PolicyKind::NetworkPolicy;
+  d.policy = PolicyRef{policy_kind_name(policy_.kind),
+                       namespaced && policy_.ns ? policy_.ns->text : "", policy_.name.text};
   d.rule = rule;
+  d.help = diag_info(code).remedy;
   for (const auto& [at, target] : aliases_) {
     if (d.labels.size() >= kMaxAliasLabels) break;
     if (range == at) {
@@ -243,12 +256,17 @@ Text read_text(Findings& findings, const Cursor& at, const StringRule& rule) {
     return text;
   }
   if (rule.max_length > 0 && text.text.size() > rule.max_length) {
-    findings.refuse_schema(DiagCode::BadFormat, at.range(), at.path,
-                           fmt::format("the text has {} characters; the limit is {}",
-                                       text.text.size(), rule.max_length));
+    findings
+        .refuse_schema(DiagCode::BadFormat, at.range(), at.path,
+                       fmt::format("the text has {} characters; the limit is {}", text.text.size(),
+                                   rule.max_length))
+        .help = fmt::format("write {} characters at most", rule.max_length);
   } else if (rule.pattern != nullptr && !rule.pattern(text.text)) {
-    Diagnostic& d = findings.refuse_schema(DiagCode::BadFormat, at.range(), at.path,
-                                           fmt::format("`{}` is not {}", text.text, rule.expected));
+    Diagnostic& d = findings.refuse_schema(
+        DiagCode::BadFormat, at.range(), at.path,
+        text.empty() ? fmt::format("the text is empty, not {}", rule.expected)
+                     : fmt::format("`{}` is not {}", text.text, rule.expected));
+    d.help = rule.hint == nullptr ? "" : rule.hint(text.text);
     if (text.text.find("{{") != std::string::npos) {
       d.help = "looks like a template; render it first: `helm template … | policyc lint -`";
     }
@@ -266,8 +284,13 @@ Text Fields::required_text(std::string_view key, const StringRule& rule) {
   auto value = text(key, rule);
   if (value) return *value;
   if (is_mapping()) {
-    findings_.refuse_schema(DiagCode::MissingField, range(), path(),
-                            fmt::format("`{}` is missing", key));
+    const std::string what = !rule.choices.empty()
+                                 ? fmt::format(", one of: {}", fmt::join(rule.choices, ", "))
+                             : rule.expected.empty() ? std::string()
+                                                     : fmt::format(", {}", rule.expected);
+    findings_
+        .refuse_schema(DiagCode::MissingField, range(), path(), fmt::format("`{}` is missing", key))
+        .help = fmt::format("write `{}: …`{}", key, what);
   }
   return {"", range(), false};
 }
@@ -276,7 +299,7 @@ std::optional<bool> Fields::boolean(std::string_view key) {
   auto at = field(key);
   if (!at || at->node().placeholder) return std::nullopt;
   if (at->node().kind != NodeKind::Bool) {
-    wrong_type(findings_, *at, "`true` or `false`");
+    wrong_type(findings_, *at, "`true` or `false`").help = "write `true` or `false` without quotes";
     return std::nullopt;
   }
   const std::string value = lower(at->node().text);
@@ -289,7 +312,7 @@ std::optional<std::int64_t> Fields::integer(std::string_view key, std::int64_t m
   if (!at || at->node().placeholder) return std::nullopt;
   auto value = at->node().kind == NodeKind::Int ? parse_int(at->node().text) : std::nullopt;
   if (!value) {
-    wrong_type(findings_, *at, "a whole number without quotes");
+    wrong_type(findings_, *at, "a whole number").help = "write the number without quotes";
     return std::nullopt;
   }
   if (*value < min || *value > max) {
@@ -307,7 +330,7 @@ std::optional<Text> Fields::int_or_string(std::string_view key, bool* numeric) {
   if (at->node().kind == NodeKind::Int) {
     if (auto value = parse_int(text.text)) text.text = std::to_string(*value);
   } else if (at->node().kind != NodeKind::String) {
-    wrong_type(findings_, *at, "a number or a string");
+    wrong_type(findings_, *at, "a number or a string").help = "write the number or the name";
   }
   return text;
 }
@@ -381,6 +404,9 @@ void Fields::exactly_one(std::initializer_list<std::string_view> keys, std::stri
                        fmt::format("one of {} is needed", fmt::join(keys, ", ")))
         .help = none_help;
   } else if (given.size() > 1) {
+    std::sort(given.begin(), given.end(), [&](std::string_view a, std::string_view b) {
+      return at_.node().find(a)->key_range.begin < at_.node().find(b)->key_range.begin;
+    });
     const YamlEntry* second = at_.node().find(given[1]);
     Diagnostic& d = findings_.refuse_schema(
         DiagCode::NotExactlyOne, second->key_range, path(),
@@ -422,7 +448,9 @@ void Fields::finish(const std::vector<Elsewhere>& elsewhere,
     if (unknown != Unknown::Refuse) d.severity = Severity::Warning;
     d.help = std::move(help);
     if (consequence) d.notes.push_back(consequence());
-    if (free && !entry.merged && (same_letters || edit_distance(entry.key, meant) == 1)) {
+    const bool plain_slip = other == elsewhere.end() || same_letters;
+    if (free && plain_slip && !entry.merged &&
+        (same_letters || edit_distance(entry.key, meant) == 1)) {
       d.fix = Fix{fmt::format("write `{}`", meant), {{entry.key_range, std::string(meant)}}};
     }
   }

@@ -66,6 +66,8 @@ struct StringRule {
   std::size_t max_length = 0;  // 0 = any
   bool (*pattern)(std::string_view) = nullptr;
   std::string_view expected = {};  // the pattern in words
+  // What to write in place of a text that the pattern refuses; empty where nobody can tell.
+  std::string (*hint)(std::string_view) = nullptr;
 };
 
 // The fields of one mapping. Asking for a field makes it known; null is the same as absent.
@@ -136,6 +138,7 @@ std::string_view kind_words(const YamlNode& node);
 
 // Patterns of the schemas.
 bool is_label_value(std::string_view text);  // without its length
+std::string label_value_hint(std::string_view text);
 bool is_subdomain(std::string_view text);
 bool is_qualified_name(std::string_view text);  // [prefix/]name
 

@@ -27,6 +27,10 @@ std::string_view api_group(std::string_view api_version) {
   return slash == std::string_view::npos ? std::string_view() : api_version.substr(0, slash);
 }
 
+// The two words as UTF-16 of either byte order holds them.
+constexpr std::string_view kUtf16ApiVersion("a\0p\0i\0V\0e\0r\0s\0i\0o\0n", 19);
+constexpr std::string_view kUtf16Kind("k\0i\0n\0d", 7);
+
 bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
@@ -261,7 +265,8 @@ class Loader {
       templates_.push_back({file, 0, 0});
       return true;
     }
-    const bool manifest = contains(text, "apiVersion") && contains(text, "kind");
+    const bool manifest = (contains(text, "apiVersion") && contains(text, "kind")) ||
+                          (contains(text, kUtf16ApiVersion) && contains(text, kUtf16Kind));
     const std::string_view name = std::string_view(path).substr(path.rfind('/') + 1);
     const bool kustomization = name == "kustomization.yaml" || name == "kustomization.yml";
     if (!manifest && !policy && !files_[i].named && !kustomization) {

@@ -703,7 +703,8 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
   }
   // An inverted range is its first port; `0` with the last port is all ports (§15.19).
   if (port.name.empty() && port.end <= port.number) {
-    if (port.symbol.empty() && port.end > 0) port.ignored_end = ast.end_port_range;
+    const bool inverted = port.end > 0 && port.end < port.number;
+    if (port.symbol.empty() && inverted) port.ignored_end = ast.end_port_range;
     port.end = 0;
   }
   if (port.name.empty() && port.number == 0 && port.end == 65535) port.end = 0;

@@ -100,7 +100,17 @@ bool is_schema_icmp_type(std::string_view text) {
   return value <= 255 && (text.size() == 1 || text.front() != '0');
 }
 
-constexpr std::string_view kCidrWords = "a CIDR such as `10.0.0.0/8`";
+StringRule cidr_rule() {
+  return {{}, 0, is_cidr, "a CIDR", cidr_hint};
+}
+
+std::string dns_name_hint(std::string_view text) {
+  if (text.find("://") != std::string_view::npos) return "write the host name alone";
+  if (text.find('*') != std::string_view::npos) {
+    return fmt::format("write `matchPattern: \"{}\"`", text);
+  }
+  return "write the name as in a URL: letters, digits, `-`, `_` and single dots";
+}
 
 struct Section {
   std::string_view key;
@@ -247,7 +257,7 @@ class CiliumReader {
             .help = "write the required labels into each peer selector, or use a deny section";
       }
     }
-    out.cidr = f.text_list(in ? "fromCIDR" : "toCIDR", {{}, 0, is_cidr, kCidrWords});
+    out.cidr = f.text_list(in ? "fromCIDR" : "toCIDR", cidr_rule());
     out.cidr_set = f.each(in ? "fromCIDRSet" : "toCIDRSet",
                           [&](const Cursor& item) { return cidr_set(item); });
     out.entities = f.text_list(in ? "fromEntities" : "toEntities",
@@ -345,10 +355,10 @@ class CiliumReader {
     out.range = at.range();
     f.exactly_one({"cidr", "cidrGroupRef", "cidrGroupSelector"},
                   "write `cidr`, `cidrGroupRef` or `cidrGroupSelector`");
-    out.cidr = f.text("cidr", {{}, 0, is_cidr, kCidrWords});
+    out.cidr = f.text("cidr", cidr_rule());
     out.group_ref = f.text("cidrGroupRef", {{}, 253, is_subdomain, "an object name"});
     out.group_selector = selector(f, "cidrGroupSelector");
-    out.except = f.text_list("except", {{}, 0, is_cidr, kCidrWords}).value_or(std::vector<Text>{});
+    out.except = f.text_list("except", cidr_rule()).value_or(std::vector<Text>{});
     f.finish({{"except_cidr", "write `except`"}, {"exclude", "write `except`"}},
              [] { return "the API server drops the field; the prefix then holds in full"; });
     return out;
@@ -360,10 +370,9 @@ class CiliumReader {
     out.range = at.range();
     f.exactly_one({"matchName", "matchPattern"},
                   "write `matchName: www.example.com` or `matchPattern: \"*.example.com\"`");
-    out.match_name =
-        f.text("matchName", {{}, 255, is_dns_name, "a DNS name (for `*` use `matchPattern`)"});
-    out.match_pattern =
-        f.text("matchPattern", {{}, 255, is_dns_pattern, "a DNS name with `*` in it"});
+    out.match_name = f.text("matchName", {{}, 255, is_dns_name, "a DNS name", dns_name_hint});
+    out.match_pattern = f.text(
+        "matchPattern", {{}, 255, is_dns_pattern, "a DNS name with `*` in it", dns_name_hint});
     f.finish({{"name", "write `matchName`"}, {"pattern", "write `matchPattern`"}});
     return out;
   }

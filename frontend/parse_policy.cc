@@ -42,12 +42,21 @@ bool is_cidr(std::string_view text) {
   return ir::parse_prefix(text).has_value();
 }
 
+std::string cidr_hint(std::string_view text) {
+  const auto ip = ir::parse_ip(text);
+  return ip ? fmt::format("write `{}/{}` for one address", text, ip->bits())
+            : "write address/length, such as `10.0.0.0/8`";
+}
+
 SelectorAst read_selector(Findings& findings, const Cursor& at, bool schema) {
   Fields fields(findings, at);
   SelectorAst out;
   out.range = at.range();
   StringRule value;
-  if (schema) value = {{}, 63, is_label_value, "a label value (letters, digits, `-`, `_`, `.`)"};
+  if (schema) {
+    value = {
+        {}, 63, is_label_value, "a label value (letters, digits, `-`, `_`, `.`)", label_value_hint};
+  }
   out.match_labels = fields.text_map("matchLabels", value);
   const auto expression = [&](const Cursor& item) {
     Fields f(findings, item);
@@ -82,20 +91,6 @@ namespace {
 void read_head(Fields& object, PolicyAst& policy, const ir::Settings& settings,
                Findings& findings) {
   object.know("status");
-  if (auto version = object.text("apiVersion")) {
-    const bool group_kind = policy.kind == PolicyKind::CiliumCidrGroup;
-    const std::string want =
-        policy.kind == PolicyKind::NetworkPolicy ? "networking.k8s.io/v1" : "cilium.io/v2";
-    const bool good =
-        version->text == want || (group_kind && version->text == "cilium.io/v2alpha1");
-    if (!good && !version->unknown) {
-      findings
-          .refuse_schema(
-              DiagCode::WrongApiVersion, version->range, "apiVersion",
-              fmt::format("`{}` has no kind `{}`", version->text, policy_kind_name(policy.kind)))
-          .help = fmt::format("write `apiVersion: {}`", want);
-    }
-  }
   if (auto kind = object.field("kind")) policy.kind_range = kind->range();
   auto at = object.field("metadata");
   bool generated = false;
@@ -114,6 +109,20 @@ void read_head(Fields& object, PolicyAst& policy, const ir::Settings& settings,
     policy.labels = metadata.text_map("labels");
     metadata.text_map("annotations");
     metadata.finish({}, nullptr, Fields::Unknown::Foreign);
+  }
+  if (auto version = object.text("apiVersion")) {
+    const bool group_kind = policy.kind == PolicyKind::CiliumCidrGroup;
+    const std::string want =
+        policy.kind == PolicyKind::NetworkPolicy ? "networking.k8s.io/v1" : "cilium.io/v2";
+    const bool good =
+        version->text == want || (group_kind && version->text == "cilium.io/v2alpha1");
+    if (!good && !version->unknown) {
+      findings
+          .refuse_schema(
+              DiagCode::WrongApiVersion, version->range, "apiVersion",
+              fmt::format("`{}` has no kind `{}`", version->text, policy_kind_name(policy.kind)))
+          .help = fmt::format("write `apiVersion: {}`", want);
+    }
   }
   const bool cluster_wide = policy.kind == PolicyKind::CiliumClusterwideNetworkPolicy ||
                             policy.kind == PolicyKind::CiliumCidrGroup;
@@ -152,7 +161,7 @@ void read_cidr_group(Fields& object, PolicyAst& policy, Findings& findings) {
     return;
   }
   Fields spec(findings, *at);
-  auto cidrs = spec.text_list("externalCIDRs", {{}, 0, is_cidr, "a CIDR such as `10.0.0.0/8`"});
+  auto cidrs = spec.text_list("externalCIDRs", {{}, 0, is_cidr, "a CIDR", cidr_hint});
   if (cidrs) {
     policy.cidr_group->cidrs = std::move(*cidrs);
   } else if (spec.is_mapping()) {

@@ -13,6 +13,7 @@ namespace policyc::frontend {
 SelectorAst read_selector(Findings& findings, const Cursor& at, bool schema);
 // Whether the text is a prefix as `format: cidr` has it.
 bool is_cidr(std::string_view text);
+std::string cidr_hint(std::string_view text);  // what to write in place of no CIDR
 
 // The readers of each kind: tree to AST, with the schema's and the unknown-field findings.
 void read_cilium(Fields& object, PolicyAst& policy, const ir::Settings& settings,

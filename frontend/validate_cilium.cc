@@ -225,11 +225,6 @@ class CiliumChecks {
               fmt::format("`{}` is no ICMP type of {}", field.type.text, v6 ? "IPv6" : "IPv4"))
           .help = v6 ? "write a type of ICMPv6, or `family: IPv4`"
                      : "write a type of ICMP, or `family: IPv6`";
-    } else if (*type > 255 || *type < 0) {
-      findings_
-          .warn(DiagCode::IcmpTypeTooLarge, field.type.range, path,
-                fmt::format("ICMP types end at 255; `{}` never matches", field.type.text))
-          .help = "write a type from 0 to 255";
     }
   }
 
@@ -265,14 +260,6 @@ class CiliumChecks {
           .warn(DiagCode::OctalPort, port.port->range, rule,
                 fmt::format("the leading 0 makes `{}` octal: port {}", text, *number))
           .help = "write the port without leading zeros";
-    }
-    if (port.end_port && *port.end_port > 0 && *number > 0 &&
-        *port.end_port < static_cast<std::int64_t>(*number)) {
-      findings_
-          .warn(DiagCode::PortRangeInverted, port.end_port_range, rule,
-                fmt::format("`endPort` {} is below `port` {}: only the port {} is meant",
-                            *port.end_port, *number, *number))
-          .help = "swap the two, or take `endPort` away";
     }
   }
 
@@ -319,7 +306,8 @@ class CiliumChecks {
   void l7_rules(const PortRuleAst& port_rule, const std::string& path, bool ingress) {
     const L7RulesAst& rules = *port_rule.rules;
     const std::string at = path + ".rules";
-    if (rules.l7 && (!rules.l7proto || rules.l7proto->empty())) {
+    if (rules.l7 && (!rules.l7proto || rules.l7proto->empty()) &&
+        !findings_.schema_refused(rules.range)) {
       findings_
           .refuse_agent(DiagCode::BadL7Rules, rules.range, at, "`l7` needs `l7proto` beside it")
           .help = "name the parser: `l7proto: …`";
@@ -526,11 +514,10 @@ void validate_key(const Text& key, const std::string& prefix, const std::string&
 void validate_value(const Text& value, const std::string& rule, Findings& findings) {
   if (value.unknown || findings.schema_refused(value.range)) return;
   if (value.text.size() <= 63 && is_label_value(value.text)) return;
-  Diagnostic& d = findings.refuse_agent(DiagCode::BadLabelSelector, value.range, rule,
-                                        fmt::format("`{}` is no label value", value.text));
-  d.help = !value.text.empty() && value.text.front() == '!'
-               ? "to exclude a value write `matchExpressions` with `operator: NotIn`"
-               : "a value has at most 63 letters, digits, `-`, `_`, `.`";
+  findings
+      .refuse_agent(DiagCode::BadLabelSelector, value.range, rule,
+                    fmt::format("`{}` is no label value", value.text))
+      .help = label_value_hint(value.text);
 }
 
 }  // namespace
@@ -573,7 +560,7 @@ void validate_port(const PortAst& port, const std::string& rule, Findings& findi
       findings
           .refuse_agent(DiagCode::BadProtocol, port.protocol->range, rule,
                         fmt::format("`{}` is no protocol", port.protocol->text))
-          .help = "write `TCP`, `UDP` or `SCTP`; ICMP has fields of its own (`icmps`)";
+          .help = "write `TCP`, `UDP` or `SCTP`; ICMP needs a CiliumNetworkPolicy (`icmps`)";
     }
   }
   if (!port.port || port.port->unknown) return;
@@ -586,8 +573,12 @@ void validate_port(const PortAst& port, const std::string& rule, Findings& findi
         number ? fmt::format("port `{}` is over 65535", text)
                : fmt::format("`{}` is neither a port number nor a port name", text));
     const std::size_t dash = text.find('-');
+    const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
     if (number) {
       d.help = "write a port from 1 to 65535";
+    } else if (digits && text.size() > 1 && text[0] == '0') {
+      d.message = fmt::format("`{}` is no port: the leading 0 makes it octal", text);
+      d.help = "write the port without leading zeros";
     } else if (dash != std::string::npos && dash > 0 && parse_port_number(text.substr(0, dash))) {
       d.help = fmt::format("write a range as `port: \"{}\"` and `endPort: {}`",
                            text.substr(0, dash), text.substr(dash + 1));

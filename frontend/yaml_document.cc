@@ -223,7 +223,7 @@ std::string_view text_of(const yaml_char_t* text) {
 
 // What libyaml says, in words that tell the reader of the file what to look for.
 std::string explain_problem(std::string_view problem) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kWords = {{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kWords = {{
       {"mapping values are not allowed in this context",
        "`:` starts a value where none can stand; is the line above indented differently, or does "
        "a text with `: ` need quotes"},
@@ -240,6 +240,7 @@ std::string explain_problem(std::string_view problem) {
        "text after the end of the document; separate documents with a line `---`"},
       {"block sequence entries are not allowed in this context",
        "`- ` cannot start a list here; the list belongs on lines of its own below the key"},
+      {"found unexpected ':'", "a space must follow `:` here, or the text needs quotes"},
       {"did not find expected node content", "expected a value here"},
       {"control characters are not allowed", "control character in the text"},
   }};
@@ -309,7 +310,9 @@ class YamlBuilder {
 
   Diagnostic& fail(DiagCode code, SourceRange where, std::string message) {
     stream_.ok_ = false;
-    return sink_.report(code, where, std::move(message), Layer::Yaml);
+    Diagnostic& d = sink_.report(code, where, std::move(message), Layer::Yaml);
+    d.help = diag_info(code).remedy;
+    return d;
   }
   // The document is refused; the stream can still be read.
   Diagnostic& fail_document(DiagCode code, SourceRange where, std::string message) {
@@ -327,7 +330,7 @@ class YamlBuilder {
       return false;
     }
     if (starts("\xFF\xFE") || starts("\xFE\xFF")) {
-      fail(DiagCode::NotUtf8, at(0), "the file is UTF-16; save it as UTF-8");
+      fail(DiagCode::NotUtf8, at(0), "the file is UTF-16").help = "save it as UTF-8";
       return false;
     }
     if (auto bad = find_bad_utf8(text_)) {
@@ -494,7 +497,8 @@ class YamlBuilder {
         kind == NodeKind::Sequence ? event.data.sequence_start.tag : event.data.mapping_start.tag;
     if (frames_.size() >= limits_.depth) {
       fail(DiagCode::YamlLimit, range_of(event),
-           fmt::format("lists and mappings are nested more than {} deep", limits_.depth));
+           fmt::format("lists and mappings are nested more than {} deep", limits_.depth))
+          .help = "write it flatter; no policy nests so deep";
       return false;
     }
     YamlNode& node = stream_.nodes_.emplace_back();
@@ -557,14 +561,17 @@ class YamlBuilder {
     }
     const Anchor& anchor = it->second;
     if (anchor.open) {
-      fail_document(DiagCode::YamlAlias, where, fmt::format("`*{}` contains itself", name))
-          .labels.push_back({anchor.node->range, "the anchor stands here"});
+      Diagnostic& d =
+          fail_document(DiagCode::YamlAlias, where, fmt::format("`*{}` contains itself", name));
+      d.labels.push_back({anchor.node->range, "the anchor stands here"});
+      d.help = "write the value out";
       return attach({&stream_.nodes_.emplace_back(), where}, 1, 1);
     }
     if (!spend(anchor.size, where)) return false;
     if (frames_.size() + anchor.height - 1 > limits_.depth) {
       fail(DiagCode::YamlLimit, where,
-           fmt::format("lists and mappings are nested more than {} deep", limits_.depth));
+           fmt::format("lists and mappings are nested more than {} deep", limits_.depth))
+          .help = "write it flatter; no policy nests so deep";
       return false;
     }
     return attach({anchor.node, where}, anchor.size, anchor.height);
@@ -677,7 +684,8 @@ class YamlBuilder {
       for (const YamlRef& source : sources) {
         if (!source.node->is_mapping()) {
           fail_document(DiagCode::YamlAlias, source.at,
-                        "`<<` takes a mapping or a list of mappings");
+                        "`<<` takes a mapping or a list of mappings")
+              .help = "write `<<: *name` of a mapping that is marked `&name` above";
           continue;
         }
         for (const YamlEntry& entry : source.node->entries) {
@@ -718,8 +726,17 @@ class YamlBuilder {
                         problem == "found unexpected document indicator";
     bool open = unterminated || problem == "did not find expected ',' or ']'" ||
                 problem == "did not find expected ',' or '}'";
-    Diagnostic& d =
-        fail(DiagCode::YamlSyntax, at(open ? context : offset), explain_problem(problem));
+    bool no_colon = problem == "could not find expected ':'";
+    Diagnostic& d = fail(DiagCode::YamlSyntax, at(open || no_colon ? context : offset),
+                         explain_problem(problem));
+    d.help.clear();
+    if (problem == "did not find expected key") {
+      if (auto closed = closing_mark_before(offset)) {
+        d.message = fmt::format("text after the closing `{}`", *closed);
+        d.help = "put the whole value in quotes, or a comma or a new line before the text";
+        return;
+      }
+    }
     if (problem == "found character that cannot start any token" && offset < text_.size()) {
       d.message = fmt::format("`{}` cannot start a value; put the value in quotes", text_[offset]);
     }
@@ -727,8 +744,8 @@ class YamlBuilder {
       d.help = "inside `[ ]` and `{ }` a `${VAR}` needs quotes";
     }
     if (open && context != offset) {
-      d.labels.push_back({at(offset), "found this instead"});
-    } else if (context != offset) {
+      if (offset < text_.size()) d.labels.push_back({at(offset), "found this instead"});
+    } else if (context != offset && !no_colon) {
       d.labels.push_back({at(context), "it starts here"});
     }
   }
@@ -738,6 +755,15 @@ class YamlBuilder {
     std::size_t begin = offset == 0 ? std::string_view::npos : text_.rfind('\n', offset - 1);
     begin = begin == std::string_view::npos ? 0 : begin + 1;
     return text_.substr(begin, text_.find('\n', offset) - begin);
+  }
+
+  // The bracket or quotation mark that ends the text before `offset` on the same line.
+  std::optional<char> closing_mark_before(std::size_t offset) const {
+    offset = std::min(offset, text_.size());
+    while (offset > 0 && text_[offset - 1] == ' ') --offset;
+    if (offset == 0) return std::nullopt;
+    const char c = text_[offset - 1];
+    return c == ']' || c == '}' || c == '"' || c == '\'' ? std::optional(c) : std::nullopt;
   }
 
   // A tab in the white space that starts the line of `offset` or, where that line has none, the

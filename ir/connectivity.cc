@@ -151,9 +151,10 @@ Connectivity::Proxies Connectivity::proxies(const GraphParty& a, const GraphPart
   return out;
 }
 
-Connection Connectivity::between(const GraphParty& a, const GraphParty& b) const {
-  const Place from = place(a);
-  const Place to = place(b);
+Connection Connectivity::between(const GraphParty& a, const GraphParty& b,
+                                 std::optional<Direction> only) const {
+  const Place from = only == Direction::Ingress ? Place{} : place(a);
+  const Place to = only == Direction::Egress ? Place{} : place(b);
   const PolicyTable* egress = nullptr;
   const PolicyTable* ingress = nullptr;
   std::size_t egress_row = 0;

@@ -52,8 +52,10 @@ class Connectivity {
   // By the Kubernetes API only TCP, UDP and SCTP count: it leaves all else to the plugin.
   Connectivity(const Settings& settings, const Resolved& resolved);
 
-  // From `a` to `b`; everything is allowed on a side that is no policy subject.
-  Connection between(const GraphParty& a, const GraphParty& b) const;
+  // From `a` to `b`; everything is allowed on a side that is no policy subject. With `only`, the
+  // other half is taken to allow everything, too.
+  Connection between(const GraphParty& a, const GraphParty& b,
+                     std::optional<Direction> only = std::nullopt) const;
   // What the proxies of either half enforce on one (protocol, port); nullptr where there is none.
   struct Proxies {
     const ProxyFilter* egress = nullptr;

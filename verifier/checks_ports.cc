@@ -30,7 +30,7 @@ void check_ports(Context& c) {
           if (p.ignored_end.known()) {
             c.report(
                  DiagCode::EndPortIgnored, rule, p.ignored_end,
-                 fmt::format("endPort is not greater than port, so only port {} is meant", p.text),
+                 fmt::format("`endPort` is below `port`, so only port {} is meant", p.text),
                  item.origin.path)
                 .help = "swap the two ports, or leave endPort out";
           }
