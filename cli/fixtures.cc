@@ -149,7 +149,11 @@ void Reader::addresses(const YamlNode& node, bpf::Packet& out) {
   const std::string first = std::move(error_);
   error_.clear();
   both(ir::Family::V6);
-  if (!error_.empty()) error_ = first;
+  if (error_.empty()) return;
+  const bool by_family = error_ != first;
+  error_.clear();
+  fail(node, "`from` and `to` have no addresses of one IP family");
+  if (!by_family) error_ = first;
 }
 
 // Sequence numbers follow what was sent before on the connection, unless given.
@@ -345,6 +349,8 @@ bpf::Packet Reader::packet(const YamlNode& node) {
     if (reply != nullptr && out.protocol != protocol) {
       fail(l4, "the packet that this replies to is of another protocol");
     }
+    const ir::Family family = protocol == ir::kProtoIcmp ? ir::Family::V4 : ir::Family::V6;
+    if (out.from.family != family) fail(l4, "ICMP belongs to IPv4, ICMPv6 to IPv6");
     out.protocol = protocol;
     out.icmp_type =
         static_cast<std::uint8_t>(number(l4, "type", reply != nullptr ? out.icmp_type : echo, 255));

@@ -166,7 +166,6 @@ Diagnostic& Findings::report(Layer layer, DiagCode code, SourceRange range, cons
   d.policy = PolicyRef{policy_kind_name(policy_.kind),
                        namespaced && policy_.ns ? policy_.ns->text : "", policy_.name.text};
   d.rule = rule;
-  d.help = diag_info(code).remedy;
   for (const auto& [at, target] : aliases_) {
     if (d.labels.size() >= kMaxAliasLabels) break;
     if (range == at) {

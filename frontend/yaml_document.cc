@@ -310,9 +310,7 @@ class YamlBuilder {
 
   Diagnostic& fail(DiagCode code, SourceRange where, std::string message) {
     stream_.ok_ = false;
-    Diagnostic& d = sink_.report(code, where, std::move(message), Layer::Yaml);
-    d.help = diag_info(code).remedy;
-    return d;
+    return sink_.report(code, where, std::move(message), Layer::Yaml);
   }
   // The document is refused; the stream can still be read.
   Diagnostic& fail_document(DiagCode code, SourceRange where, std::string message) {

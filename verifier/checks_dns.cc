@@ -35,6 +35,13 @@ bool may_help(const Context& c, const ir::Rule& rule, const ir::Rule& other) {
   return !any;
 }
 
+// Names lead to no DNS server: their own addresses come from DNS.
+bool names_only(const ir::RuleItem& item) {
+  return !item.peers.empty() &&
+         std::all_of(item.peers.begin(), item.peers.end(),
+                     [](const ir::Peer& p) { return p.kind == ir::PeerKind::Fqdn; });
+}
+
 Dns look(const Context& c, const ir::Rule& rule) {
   Dns dns;
   // Rules of other deployment sets count, too: the DNS rules of a cluster often lie with its
@@ -47,8 +54,8 @@ Dns look(const Context& c, const ir::Rule& rule) {
     }
     for (const ir::RuleItem& item : other->items) {
       if (item.direction != ir::Direction::Egress || item.deny) continue;
-      const bool udp = item_may_allow(item, ir::kProtoUdp, 53);
-      const bool tcp = item_may_allow(item, ir::kProtoTcp, 53);
+      const bool udp = !names_only(item) && item_may_allow(item, ir::kProtoUdp, 53);
+      const bool tcp = !names_only(item) && item_may_allow(item, ir::kProtoTcp, 53);
       dns.over_udp = dns.over_udp || udp;
       dns.over_tcp = dns.over_tcp || tcp;
       if (udp || tcp) {

@@ -172,7 +172,11 @@ void conflicts(Context& c) {
                                  inv.pods[i].full_name(), merged.error),
                      at.path);
         for (std::size_t k = 0; k + 1 < merged.error_origins.size(); ++k) {
-          out.labels.push_back({merged.error_origins[k].range, "in conflict with this"});
+          const SourceRange other = merged.error_origins[k].range;
+          const bool said_already =
+              other == out.range || std::any_of(out.labels.begin(), out.labels.end(),
+                                                [&](const auto& l) { return l.range == other; });
+          if (!said_already) out.labels.push_back({other, "in conflict with this"});
         }
         out.help = "use one kind of L7 rule and one authentication mode for each port";
       }

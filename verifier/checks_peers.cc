@@ -102,12 +102,24 @@ void negative_only(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
       std::any_of(peer.selector.requirements.begin(), peer.selector.requirements.end(),
                   [](const auto& r) { return r.source == "reserved"; });
   if (!about_namespaces || reserved) return;
+  // No pod is without a namespace: written out, this selects everybody but pods.
+  const bool no_pods = std::any_of(
+      peer.selector.requirements.begin(), peer.selector.requirements.end(), [](const auto& r) {
+        return r.key == ir::kNamespaceKey && r.op == ir::Operator::DoesNotExist && pod_source(r);
+      });
+  const char* verb = item.deny ? "denies" : "allows";
   Diagnostic& d = c.report(
       DiagCode::NegativeSelector, rule, peer.range,
-      fmt::format("this selector only excludes namespaces, so it {} the world, nodes and the host, "
-                  "too",
-                  item.deny ? "denies" : "allows"),
+      no_pods
+          ? fmt::format("every pod has a namespace: this {} the world, nodes and the host", verb)
+          : fmt::format("this selector only excludes namespaces, so it {} the world, nodes and "
+                        "the host, too",
+                        verb),
       item.origin.path);
+  if (no_pods) {
+    d.help = "name who is meant by entities: `world`, `host`, `remote-node`";
+    return;
+  }
   d.notes.push_back(
       "for example 8.8.8.8: an address outside the cluster has no namespace, and so "
       "none of the excluded ones");

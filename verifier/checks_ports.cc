@@ -28,10 +28,9 @@ void check_ports(Context& c) {
                 .help = "write a type from 0 to 255, or its name";
           }
           if (p.ignored_end.known()) {
-            c.report(
-                 DiagCode::EndPortIgnored, rule, p.ignored_end,
-                 fmt::format("`endPort` is below `port`, so only port {} is meant", p.text),
-                 item.origin.path)
+            c.report(DiagCode::EndPortIgnored, rule, p.ignored_end,
+                     fmt::format("`endPort` is below `port`, so only port {} is meant", p.text),
+                     item.origin.path)
                 .help = "swap the two ports, or leave endPort out";
           }
         }

@@ -92,6 +92,7 @@ Diagnostic& DiagnosticSink::report(DiagCode code, SourceRange range, std::string
   d.layer = layer;
   d.message = std::move(message);
   d.range = range;
+  d.help = diag_info(code).remedy;
   all_.push_back(std::move(d));
   return all_.back();
 }

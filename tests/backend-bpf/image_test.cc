@@ -76,6 +76,37 @@ RC_GTEST_PROP(Image, EveryAddressKeepsItsIdentity, ()) {
   }
 }
 
+// A table of one class whose TCP ports go to as many proxies.
+ir::PolicyTable table_of_proxies(std::uint16_t parsers) {
+  ir::PolicyTable t;
+  t.enforced = true;
+  t.classes = 1;
+  t.class_of = {0};
+  t.records.emplace_back();
+  for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) {
+    const bool tcp = c == ir::kTcp;
+    for (std::uint16_t port = 0; port < (tcp ? parsers : 1); ++port) {
+      t.column_begin.push_back((c << 16U) | port);
+      t.cells.push_back(static_cast<std::uint16_t>(tcp ? t.records.size() : 0));
+      if (!tcp) continue;
+      ir::VerdictRecord r;
+      r.verdict = ir::VerdictKind::Redirect;
+      r.reason = ir::Reason::Rule;
+      r.parser = "p" + std::to_string(port);
+      t.records.push_back(r);
+    }
+  }
+  return t;
+}
+
+TEST(Image, PolicyTooLargeIsRefused) {
+  EXPECT_TRUE(bpf::encode_policy(table_of_proxies(255), table_of_proxies(1)));
+  const auto refused = bpf::encode_policy(table_of_proxies(256), table_of_proxies(1));
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().find("256 proxy parsers, and the tables hold 255"), std::string::npos)
+      << refused.error();
+}
+
 TEST(Image, OneChangedTrieEntryIsSeen) {
   ir::NodeView view;
   view.ipcache = {{*ir::parse_prefix("0.0.0.0/0"), 0}, {*ir::parse_prefix("10.1.0.0/16"), 1}};

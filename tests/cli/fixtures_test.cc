@@ -129,5 +129,34 @@ TEST_F(Fixtures, MistakesHaveAPlace) {
   EXPECT_EQ(at("nonsense"), "f.yaml:3:5: a packet is a mapping, like {from: a, to: b, tcp: …}");
 }
 
+TEST_F(Fixtures, TheFamilyFollowsFromWhatIsWritten) {
+  const auto p = packets(
+      "  - {from: \"2001:db8::7\", to: \"2001:db8::1\", tcp: {dport: 80}}\n"
+      "  - {from: \"2001:db8::7\", to: \"2001:db8::1\", icmpv6: {}}\n"
+      "  - {from: a, to: 203.0.113.7, icmp: {}}\n");
+  ASSERT_EQ(p.size(), 3U);
+  EXPECT_EQ(p[0].to.str(), "2001:db8::1");
+  EXPECT_EQ(p[1].icmp_type, 128);
+  EXPECT_EQ(p[2].from.str(), "10.0.0.1");
+}
+
+TEST_F(Fixtures, FamiliesThatDoNotFitAreRefused) {
+  EXPECT_NE(error("  - {from: a, to: b, family: 5, tcp: {dport: 80}}\n").find("4 or 6"),
+            std::string::npos);
+  EXPECT_NE(error("  - {from: a, to: b, family: 0, tcp: {dport: 80}}\n").find("4 or 6"),
+            std::string::npos);
+  EXPECT_NE(error("  - {from: a, to: b, family: 4, icmpv6: {}}\n").find("belongs to IPv6"),
+            std::string::npos);
+  EXPECT_NE(error("  - {from: 10.0.0.1, to: 10.0.0.2, icmpv6: {}}\n").find("no IPv6 address"),
+            std::string::npos);
+  EXPECT_NE(
+      error("  - {from: 10.0.0.1, to: \"2001:db8::1\", tcp: {dport: 80}}\n").find("one IP family"),
+      std::string::npos);
+  EXPECT_NE(error("  - {from: a, to: 203.0.113.7, udp: {dport: 53}}\n"
+                  "  - {from: b, about: 1, icmpv6: {type: 1}}\n")
+                .find("ICMPv6 to IPv6"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace policyc::cli
