@@ -30,7 +30,9 @@ int show_exposure(GraphOptions& options, const Engine& engine, Env& env) {
   std::vector<Exposure> list = exposure(engine.world);
   const auto unwanted = [&](const Exposure& e) {
     const ir::Pod& pod = engine.world.inventory.pods[e.pod];
-    const ir::GraphParty party{fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name), "workload"};
+    ir::GraphParty party;
+    party.id = fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name);
+    party.kind = "workload";
     return !is_named(party, options.filter.to) || !is_named(party, options.filter.focus);
   };
   const std::size_t all = list.size();
