@@ -26,9 +26,7 @@ const std::map<DiagCode, Elsewhere>& elsewhere() {
   static const std::map<DiagCode, Elsewhere> table = {
       // Millions of decisions: nothing for a folder of small files.
       {DiagCode::PolicyTooLarge, {"backend-bpf/image_test.cc", "Image, PolicyTooLargeIsRefused"}},
-      // Programs run in the kernel.
-      {DiagCode::ReplayMismatch, {"replay/replay_test.cc", "Replay, AProgramThatLiesIsCaught"}},
-      {DiagCode::ReplayUnmet, {"replay/replay_test.cc", "Replay, ExpectationsAreChecked"}},
+      // A file that was tampered with, run in the kernel.
       {DiagCode::ArtefactChanged,
        {"backend-bpf/replay_test.cc", "Replay, AFlippedDecisionIsAMismatch"}},
   };
