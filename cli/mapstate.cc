@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ir/identity.h"
+#include "ir/map_entries.h"
 
 namespace policyc::cli {
 namespace {
@@ -54,11 +55,13 @@ struct EntryPrinter {
   }
 };
 
+// As the agent of a node installs them.
 template <class Visit>
-void for_each_entry(const ir::Resolved& resolved, const ir::PolicyTable& table, Visit visit) {
+void for_each_entry(const ir::Resolved& resolved, const std::vector<ir::IdentityIndex>& identities,
+                    const ir::PolicyTable& table, Visit visit) {
   for (const auto& e : table.wildcard_entries) visit(0U, e);
   if (table.class_entries.empty()) return;
-  for (ir::IdentityIndex i = 0; i < resolved.identities.size(); ++i) {
+  for (const ir::IdentityIndex i : identities) {
     for (const auto& e : table.class_entries[table.class_of[i]]) {
       visit(resolved.identities[i].number, e);
     }
@@ -81,7 +84,9 @@ std::string mapstate_json(const ir::World& world, const ir::Resolved& resolved) 
     const ir::NodeView& view = resolved.views[v];
     fmt::format_to(to, "{}{}:{{\"local_identities\":{{", v == 0 ? "\n" : ",\n", quoted(view.node));
     first = true;
-    for (const ir::Identity& i : resolved.identities) {
+    const std::vector<ir::IdentityIndex> identities = ir::agent_identities(resolved, view);
+    for (const ir::IdentityIndex index : identities) {
+      const ir::Identity& i = resolved.identities[index];
       if (!is_local_identity(i)) continue;
       fmt::format_to(to, "{}\"{}\":{}", first ? "\n" : ",\n", i.number, label_list(i.labels));
       first = false;
@@ -111,10 +116,10 @@ std::string mapstate_json(const ir::World& world, const ir::Resolved& resolved) 
       }
       out += ",\"entries\":[";
       EntryPrinter print{out};
-      for_each_entry(resolved, *ep.ingress, [&](std::uint32_t id, const auto& entry) {
+      for_each_entry(resolved, identities, *ep.ingress, [&](std::uint32_t id, const auto& entry) {
         print("I", id, *ep.ingress, entry);
       });
-      for_each_entry(resolved, *ep.egress, [&](std::uint32_t id, const auto& entry) {
+      for_each_entry(resolved, identities, *ep.egress, [&](std::uint32_t id, const auto& entry) {
         print("E", id, *ep.egress, entry);
       });
       out += "]}";
@@ -130,6 +135,7 @@ std::string mapstate_text(const ir::World& world, const ir::Resolved& resolved) 
   auto to = std::back_inserter(out);
   for (const ir::NodeView& view : resolved.views) {
     fmt::format_to(to, "node {}\n", view.node);
+    const std::vector<ir::IdentityIndex> identities = ir::agent_identities(resolved, view);
     for (const ir::ResolvedEndpoint& ep : view.endpoints) {
       fmt::format_to(to, "  endpoint identity {}", resolved.identities[ep.identity].number);
       for (const std::size_t p : ep.pods) {
@@ -142,18 +148,21 @@ std::string mapstate_text(const ir::World& world, const ir::Resolved& resolved) 
       for (const std::string& what : ep.depends_on) fmt::format_to(to, "    depends on {}\n", what);
       const auto table = [&](const ir::PolicyTable& t, const char* direction) {
         fmt::format_to(to, "    {}{}\n", direction, t.enforced ? "" : " (not enforced)");
-        for_each_entry(resolved, t, [&](std::uint32_t id, const ir::PolicyTable::Entry& e) {
-          const ir::VerdictRecord& r = t.records[e.record];
-          std::string port =
-              e.protocol == ir::kProtoAny ? "any"
-              : e.block.length == 0
-                  ? ir::protocol_name(e.protocol)
-                  : fmt::format("{}/{}", ir::protocol_name(e.protocol), e.block.port);
-          if (e.block.length > 0 && e.block.length < 16) port += fmt::format("-{}", e.block.last());
-          fmt::format_to(to, "      {:>8} {:<16} {}{}{}\n", id == 0 ? "any" : std::to_string(id),
-                         port, ir::verdict_name(r.verdict), r.parser.empty() ? "" : " " + r.parser,
-                         r.auth ? fmt::format(" auth {}", ir::auth_name(r.auth->type)) : "");
-        });
+        for_each_entry(
+            resolved, identities, t, [&](std::uint32_t id, const ir::PolicyTable::Entry& e) {
+              const ir::VerdictRecord& r = t.records[e.record];
+              std::string port =
+                  e.protocol == ir::kProtoAny ? "any"
+                  : e.block.length == 0
+                      ? ir::protocol_name(e.protocol)
+                      : fmt::format("{}/{}", ir::protocol_name(e.protocol), e.block.port);
+              if (e.block.length > 0 && e.block.length < 16)
+                port += fmt::format("-{}", e.block.last());
+              fmt::format_to(to, "      {:>8} {:<16} {}{}{}\n",
+                             id == 0 ? "any" : std::to_string(id), port,
+                             ir::verdict_name(r.verdict), r.parser.empty() ? "" : " " + r.parser,
+                             r.auth ? fmt::format(" auth {}", ir::auth_name(r.auth->type)) : "");
+            });
       };
       table(*ep.ingress, "ingress");
       table(*ep.egress, "egress");

@@ -233,7 +233,11 @@ LabelSet AddressBook::outside_or_node(const IpAddress& ip, const Prefix& at) con
     if (api_server_.count(ip) != 0) out.push_back({"reserved", "kube-apiserver", ""});
   }
   if (!in_cluster || settings_.cidr_match_nodes) {
-    if (const Prefix* p = longest_cover(policy_prefixes_, at)) out.push_back(cidr_label(*p));
+    if (in_cluster) {
+      out.push_back(cidr_label(at));  // nodes that prefixes match are told apart by address
+    } else if (const Prefix* p = longest_cover(policy_prefixes_, at)) {
+      out.push_back(cidr_label(*p));
+    }
     for (const CidrGroup& group : inventory_.cidr_groups) {
       const bool member = std::any_of(group.cidrs.begin(), group.cidrs.end(),
                                       [&](const Prefix& p) { return p.contains(at); });
@@ -253,6 +257,25 @@ LabelSet AddressBook::outside_or_node(const IpAddress& ip, const Prefix& at) con
     out.push_back({"reserved", world, ""});
   }
   return LabelSet(std::move(out));
+}
+
+std::vector<LabelSet> AddressBook::behind_pods() const {
+  std::vector<LabelSet> out;
+  for (const Pod& pod : inventory_.pods) {
+    if (pod.host_network) continue;
+    for (const IpAddress& ip : pod.ips) {
+      const Prefix at = host_prefix(ip);
+      const bool named =
+          policy_prefixes_.count(at) != 0 ||
+          std::any_of(inventory_.cidr_groups.begin(), inventory_.cidr_groups.end(),
+                      [&](const CidrGroup& g) {
+                        return std::find(g.cidrs.begin(), g.cidrs.end(), at) != g.cidrs.end();
+                      }) ||
+          std::any_of(fqdn_.begin(), fqdn_.end(), [&](const FqdnAddress& f) { return f.ip == ip; });
+      if (named) out.push_back(outside_or_node(ip, at));
+    }
+  }
+  return out;
 }
 
 std::vector<Prefix> AddressBook::prefixes() const {

@@ -66,6 +66,9 @@ class AddressBook {
   LabelSet identity_of(const IpAddress& ip) const;
   // The local host, with kube-apiserver where one of its addresses is the API server's.
   const LabelSet& host() const { return host_; }
+  // Identities that an agent allocates for prefixes and names of the policies although a pod has
+  // the address, so that no packet ever carries them. Their map entries count all the same.
+  std::vector<LabelSet> behind_pods() const;
   // Every prefix at which identities may change, pods included, with 0.0.0.0/0 and ::/0; sorted.
   std::vector<Prefix> prefixes() const;
 

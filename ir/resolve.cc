@@ -261,7 +261,11 @@ ProxyFilter proxy_filter(const std::vector<const SelectorPolicy*>& parts) {
   const auto join = [](auto& to, const auto& from) {
     to.insert(to.end(), from.begin(), from.end());
   };
+  std::set<TlsContext> tls;
+  std::set<Listener> listeners;
   for (const SelectorPolicy* p : parts) {
+    if (p->tls != TlsContext{}) tls.insert(p->tls);
+    if (p->listener) listeners.insert(*p->listener);
     if (!p->server_names.empty()) {
       names.insert(p->server_names.begin(), p->server_names.end());
       continue;
@@ -271,8 +275,15 @@ ProxyFilter proxy_filter(const std::vector<const SelectorPolicy*>& parts) {
     join(out.kafka, p->l7.kafka);
     join(out.dns, p->l7.dns);
     join(out.generic, p->l7.generic);
+    if (!p->l7.generic.empty()) out.generic_parser = p->l7.proto;
   }
-  if (out.everything) return {true, {}, {}, {}, {}, {}};
+  if (out.everything) {
+    out = {};
+    out.everything = true;
+    names.clear();
+  }
+  out.tls.assign(tls.begin(), tls.end());
+  out.listeners.assign(listeners.begin(), listeners.end());
   out.server_names.assign(names.begin(), names.end());
   sort_rules(out.http);
   sort_rules(out.kafka);
@@ -598,13 +609,21 @@ struct Selected {
 }  // namespace
 
 std::string ProxyFilter::text() const {
-  if (everything) return "everything";
   std::string out;
+  for (const TlsContext& t : tls) {
+    out += fmt::format("tls {} {}\n", quoted(t.terminating_secret), quoted(t.originating_secret));
+  }
+  for (const Listener& l : listeners) {
+    out += fmt::format("listener {} {} {} {}\n", quoted(l.kind), quoted(l.config), quoted(l.name),
+                       l.priority);
+  }
+  if (everything) return out + "everything";
   for (const std::string& name : server_names) out += fmt::format("sni {}\n", quoted(name));
   for (const HttpRule& r : http) out += fmt::format("http {}\n", rule_text(r));
   for (const KafkaRule& r : kafka) out += fmt::format("kafka {}\n", rule_text(r));
   for (const DnsRule& r : dns) out += fmt::format("dns {}\n", rule_text(r));
-  for (const GenericRule& r : generic) out += fmt::format("generic {}\n", rule_text(r));
+  for (const GenericRule& r : generic)
+    out += fmt::format("generic {} {}\n", quoted(generic_parser), rule_text(r));
   return out;
 }
 
@@ -647,13 +666,10 @@ Resolved resolve(const World& world, const ResolveOptions& options) {
     pod_identities.push_back(pod.host_network ? 0
                                               : table.add(pod_identity(inventory, settings, pod)));
   }
-  std::vector<const char*> reserved = {"world",       "unmanaged",      "health", "init",
-                                       "remote-node", "kube-apiserver", "ingress"};
-  if (settings.dual_stack()) {
-    reserved.push_back("world-ipv4");
-    reserved.push_back("world-ipv6");
+  for (const char* name : {"world", "world-ipv4", "world-ipv6", "unmanaged", "health", "init",
+                           "remote-node", "kube-apiserver", "ingress"}) {
+    table.add(entity_identity(name));
   }
-  for (const char* name : reserved) table.add(entity_identity(name));
 
   for (const std::string& name : options.names) table.add(name_identity(world, name));
 
@@ -679,6 +695,7 @@ Resolved resolve(const World& world, const ResolveOptions& options) {
       const bool pod = p.length == p.address.bits() && pod_addresses.count(p.address) != 0;
       if (!pod) view.ipcache.emplace_back(p, table.add(book.identity_of(p)));
     }
+    for (const LabelSet& labels : book.behind_pods()) view.behind_pods.push_back(table.add(labels));
     out.views.push_back(std::move(view));
   }
   std::vector<IdentityIndex> renumber;
@@ -687,6 +704,10 @@ Resolved resolve(const World& world, const ResolveOptions& options) {
   for (NodeView& view : out.views) {
     view.host = renumber[view.host];
     for (auto& [prefix, identity] : view.ipcache) identity = renumber[identity];
+    for (IdentityIndex& i : view.behind_pods) i = renumber[i];
+    std::sort(view.behind_pods.begin(), view.behind_pods.end());
+    view.behind_pods.erase(std::unique(view.behind_pods.begin(), view.behind_pods.end()),
+                           view.behind_pods.end());
     for (std::size_t p = 0; p < inventory.pods.size(); ++p) {
       if (inventory.pods[p].host_network) continue;
       for (const IpAddress& ip : inventory.pods[p].ips) {

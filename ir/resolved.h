@@ -42,6 +42,11 @@ struct ProxyFilter {
   std::vector<KafkaRule> kafka;
   std::vector<DnsRule> dns;
   std::vector<GenericRule> generic;  // of a parser that is not modelled
+  std::string generic_parser;        // its name
+  // TLS that the proxy terminates or begins, and the listener that it hands the traffic to; they
+  // decide no request.
+  std::vector<TlsContext> tls;
+  std::vector<Listener> listeners;
   // Canonical: equal texts let the same requests pass, rule by rule.
   std::string text() const;
 };
@@ -102,6 +107,9 @@ struct NodeView {
   // Every known prefix, sorted; the longest match wins. Always holds 0.0.0.0/0 and ::/0 (world) for
   // the families in use. Pod addresses are included.
   std::vector<std::pair<Prefix, IdentityIndex>> ipcache;
+  // Identities of prefixes that policies name although a pod has the address (ascending): no packet
+  // carries them, but the agent has map entries for them.
+  std::vector<IdentityIndex> behind_pods;
   std::vector<ResolvedEndpoint> endpoints;
   IdentityIndex host = 0;  // what `host` means here
 
