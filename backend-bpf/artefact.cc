@@ -9,6 +9,7 @@
 
 #include "backend-bpf/compiler.h"
 #include "backend-bpf/image.h"
+#include "backend-bpf/output_directory.h"
 #include "backend-bpf/program.h"
 #include "ir/base/file.h"
 #include "ir/base/sha256.h"
@@ -23,110 +24,6 @@ namespace fs = std::filesystem;
 constexpr int kSchema = 2;
 // Part of a program's name: objects of another code generator are not taken for ours.
 constexpr const char* kCodeGenerator = "clang 19 -O2 -target-cpu v3";
-
-std::string short_hash(const std::string& sha256) {
-  return sha256.substr(0, 16);
-}
-
-// Relative, downwards only.
-bool safe_path(const std::string& path) {
-  const fs::path p(path);
-  if (path.empty() || p.is_absolute()) return false;
-  return std::none_of(p.begin(), p.end(), [](const fs::path& part) { return part == ".."; });
-}
-
-// A file under the name of what it holds.
-struct File {
-  std::string bytes, sha256;
-};
-
-// The output directory: knows what an earlier compile left and which files this one wants.
-class Directory {
- public:
-  explicit Directory(std::string root) : root_(std::move(root)) {
-    const auto text = read_artefact(root_ + "/manifest.json");
-    if (!text) return;
-    const ordered_json old = ordered_json::parse(*text, nullptr, false);
-    if (!old.is_object() || !old.contains("files") || !old["files"].is_object()) return;
-    for (const auto& [path, entry] : old["files"].items()) {
-      if (!safe_path(path) || !entry.is_object()) continue;
-      const auto hash = entry.find("sha256");
-      if (hash != entry.end() && hash->is_string()) earlier_[path] = hash->get<std::string>();
-    }
-    if (old.value("schema", 0) != kSchema || !old.contains("endpoints")) return;
-    for (const ordered_json& e : old["endpoints"]) {
-      if (e.is_object() && e.contains("view") && e.contains("pods")) {
-        endpoints_.emplace(e["view"].dump() + e["pods"].dump(), e);
-      }
-    }
-  }
-
-  // What the earlier manifest says of an endpoint; nullptr: nothing.
-  const ordered_json* endpoint(const std::string& view,
-                               const std::vector<std::string>& pods) const {
-    const auto it = endpoints_.find(ordered_json(view).dump() + ordered_json(pods).dump());
-    return it == endpoints_.end() ? nullptr : &it->second;
-  }
-
-  // Keeps a file of an earlier compile; false where it is not what that compile wrote.
-  bool keep(const std::string& path) {
-    const auto it = earlier_.find(path);
-    if (it == earlier_.end()) return false;
-    const auto bytes = read_artefact(root_ + "/" + path);
-    if (!bytes || sha256_hex(*bytes) != it->second) return false;
-    files_[path] = {it->second, bytes->size()};
-    return true;
-  }
-
-  bool put(const std::string& path, const File& file) {
-    files_[path] = {file.sha256, file.bytes.size()};
-    const auto it = earlier_.find(path);
-    if (it != earlier_.end() && it->second == file.sha256) {
-      const auto there = read_artefact(root_ + "/" + path);
-      if (there && *there == file.bytes) return true;
-    }
-    return write(path, file.bytes);
-  }
-  bool put(const std::string& path, const std::string& bytes) {
-    return put(path, File{bytes, sha256_hex(bytes)});
-  }
-
-  bool write(const std::string& path, const std::string& bytes) {
-    std::error_code ec;
-    const fs::path full = fs::path(root_) / path;
-    fs::create_directories(full.parent_path(), ec);
-    if (const auto failure = write_file_atomic(full.string(), bytes)) {
-      error = fmt::format("{}: {}", full.string(), failure->message);
-      return false;
-    }
-    ++written;
-    return true;
-  }
-
-  void remove_unwanted() const {
-    std::error_code ec;
-    for (const auto& [path, hash] : earlier_) {
-      if (files_.count(path) == 0) fs::remove(fs::path(root_) / path, ec);
-    }
-  }
-
-  ordered_json files_json() const {
-    ordered_json out = ordered_json::object();
-    for (const auto& [path, file] : files_) {
-      out[path] = {{"sha256", file.first}, {"bytes", file.second}};
-    }
-    return out;
-  }
-
-  std::string error;
-  std::size_t written = 0;
-
- private:
-  std::string root_;
-  std::map<std::string, std::string> earlier_;     // path → hash
-  std::map<std::string, ordered_json> endpoints_;  // by view and pods
-  std::map<std::string, std::pair<std::string, std::size_t>> files_;
-};
 
 // Names and fields of SizeClass, in the manifest's order.
 constexpr std::pair<const char*, std::uint32_t SizeClass::*> kSizes[] = {
@@ -183,12 +80,6 @@ Expected<SizeClass> read_sizes(const json& j) {
 
 }  // namespace
 
-Expected<std::string> read_artefact(const std::string& path) {
-  auto text = policyc::read_file(path);
-  if (!text) return Error{path + ": " + text.error()};
-  return text;
-}
-
 std::vector<std::string> endpoint_names(const ir::World& world, const ir::NodeView& view,
                                         const ir::ResolvedEndpoint& endpoint) {
   if (endpoint.host) return {view.node};
@@ -203,14 +94,14 @@ namespace {
 class Compilation {
  public:
   Compilation(const ir::World& world, const ir::Resolved& resolved, const CompileOptions& options,
-              const Directory& earlier, CompileReport& report)
+              const OutputDirectory& earlier, CompileReport& report)
       : world_(world), resolved_(resolved), options_(options), earlier_(earlier), report_(report) {}
 
   void add_view(std::size_t index);
 
-  std::map<std::string, Program> programs;  // by object path
-  std::map<std::string, File> images;       // by path
-  std::set<std::string> kept;               // files of endpoints that stay as they are
+  std::map<std::string, Program> programs;   // by object path
+  std::map<std::string, OutputFile> images;  // by path
+  std::set<std::string> kept;                // files of endpoints that stay as they are
   ordered_json views = ordered_json::array();
   ordered_json endpoints = ordered_json::array();
 
@@ -229,7 +120,7 @@ class Compilation {
   std::string add_image(const char* kind, std::string bytes) {
     std::string sha256 = sha256_hex(bytes);
     std::string path = fmt::format("maps/{}-{}.img", kind, short_hash(sha256));
-    images.emplace(path, File{std::move(bytes), std::move(sha256)});
+    images.emplace(path, OutputFile{std::move(bytes), std::move(sha256)});
     return path;
   }
   // The policy of an endpoint; nullptr with a reason where there is none.
@@ -238,7 +129,7 @@ class Compilation {
   const ir::World& world_;
   const ir::Resolved& resolved_;
   const CompileOptions& options_;
-  const Directory& earlier_;
+  const OutputDirectory& earlier_;
   CompileReport& report_;
   std::map<std::pair<const ir::PolicyTable*, const ir::PolicyTable*>, Policy> policies_;
 };
@@ -366,7 +257,7 @@ ordered_json prelude_json(const CompileOptions& options) {
 CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                       const CompileOptions& options) {
   CompileReport report;
-  Directory directory(options.directory);
+  OutputDirectory directory(options.directory, "standalone", kSchema);
   const auto fail = [&](CompileReport::Status status, std::string message) {
     report.status = status;
     report.message = std::move(message);
@@ -444,14 +335,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"endpoints", out.endpoints},
                                  {"refused", refused},
                                  {"files", directory.files_json()}};
-  const std::string text = manifest.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
-  const auto there = read_artefact(options.directory + "/manifest.json");
-  if (!there || *there != text) {
-    if (!directory.write("manifest.json", text)) {
-      return fail(CompileReport::Status::CannotWrite, directory.error);
-    }
-  }
-  directory.remove_unwanted();
+  if (!directory.finish(manifest)) return fail(CompileReport::Status::CannotWrite, directory.error);
   report.written = directory.written;
   return report;
 }
@@ -471,7 +355,7 @@ Expected<Manifest> read_manifest(const std::string& directory) {
   out.stateful = j.value("stateful", json()) == true;
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {
     for (const auto& [name, entry] : files->items()) {
-      if (!safe_path(name)) return bad(fmt::format("`{}` leads out of the directory", name));
+      if (!safe_output_path(name)) return bad(fmt::format("`{}` leads out of the directory", name));
       if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string()) {
         return bad(fmt::format("`files.{}` has no hash", name));
       }
@@ -490,7 +374,7 @@ Expected<Manifest> read_manifest(const std::string& directory) {
       if (it == e.end() || !it->is_string())
         return bad(fmt::format("an endpoint has no `{}`", name));
       *field = it->get<std::string>();
-      if (field != &m.view && !safe_path(*field)) {
+      if (field != &m.view && !safe_output_path(*field)) {
         return bad(fmt::format("`{}` leads out of the directory", *field));
       }
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend-bpf/layout.h"
+#include "backend-bpf/output_directory.h"
 #include "ir/base/expected.h"
 #include "ir/evaluate.h"
 #include "ir/resolved.h"
@@ -42,6 +43,8 @@ enum class Refusal {
   Error,     // its policy cannot be computed
   Depends,   // the answer hangs on something unknown, or not supported yet
   TooLarge,  // beyond the limits of the tables
+  MapFull,   // Cilium's policy map would not hold what the agent installs
+  NoLayout,  // Cilium's maps cannot express it
 };
 struct RefusedEndpoint {
   std::string name;  // "default/frontend", or the node
@@ -92,7 +95,4 @@ struct Manifest {
 
 // Any text is safe to read; paths that lead out of the directory are refused.
 Expected<Manifest> read_manifest(const std::string& directory);
-// A whole file; the error names it.
-Expected<std::string> read_artefact(const std::string& path);
-
 }  // namespace policyc::bpf

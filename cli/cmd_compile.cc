@@ -6,9 +6,11 @@
 #include <memory>
 
 #include "backend-bpf/artefact.h"
+#include "backend-bpf/cilium_artefact.h"
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/question.h"
+#include "ir/base/file.h"
 #include "ir/base/sha256.h"
 #include "ir/print.h"
 #include "ir/resolve.h"
@@ -20,6 +22,7 @@ struct CompileCommand : EngineOptions {
   std::string directory;
   std::string target = "standalone";
   std::string l7 = "proxy";
+  std::vector<std::string> agent_dumps;
   std::string vlan = "drop";
   bool stateful = false;
   std::string prelude;
@@ -70,14 +73,66 @@ DiagCode refusal_code(bpf::Refusal refusal) {
       return DiagCode::PolicyDepends;
     case bpf::Refusal::TooLarge:
       return DiagCode::PolicyTooLarge;
+    case bpf::Refusal::MapFull:
+      return DiagCode::PolicyMapFull;
+    case bpf::Refusal::NoLayout:
+      return DiagCode::NotInMapLayout;
   }
   return DiagCode::PolicyNotComputable;
 }
 
+// Reads the dumps, each FILE or NODE=FILE. False after a message.
+bool read_dumps(const CompileCommand& options, const ir::Resolved& resolved,
+                bpf::CiliumTarget& target, Env& env) {
+  const auto known = [&](const std::string& node) {
+    return std::any_of(resolved.views.begin(), resolved.views.end(),
+                       [&](const ir::NodeView& v) { return v.node == node; });
+  };
+  for (const std::string& argument : options.agent_dumps) {
+    std::string node, file = argument;
+    if (const std::size_t equals = argument.find('='); equals != std::string::npos) {
+      node = argument.substr(0, equals);
+      file = argument.substr(equals + 1);
+    }
+    const auto text = read_file(file);
+    if (!text) {
+      usage_error(env, fmt::format("--agent-dump: {}: {}", file, text.error()));
+      return false;
+    }
+    bpf::AgentDump dump;
+    std::string told;
+    if (const auto read = bpf::read_agent_dump(*text, dump, told); !read) {
+      usage_error(env, fmt::format("--agent-dump: {}: {}", file, read.error()));
+      return false;
+    }
+    if (node.empty()) node = told;
+    if (node.empty() && resolved.views.size() > 1) {
+      usage_error(env, fmt::format("--agent-dump: whose dump is {}? The input has {} nodes: write "
+                                   "--agent-dump NODE={}",
+                                   file, resolved.views.size(), file));
+      return false;
+    }
+    if (!node.empty() && !known(node)) {
+      usage_error(env, fmt::format("--agent-dump: `{}` is no node of the input", node));
+      return false;
+    }
+    // Again into what is known of the node already: several dumps make one.
+    if (const auto read = bpf::read_agent_dump(*text, target.dumps[node], told); !read) {
+      usage_error(env, fmt::format("--agent-dump: {}: {}", file, read.error()));
+      return false;
+    }
+  }
+  return true;
+}
+
 int compile(CompileCommand& options, Env& env) {
-  if (options.target != "standalone" || options.l7 != "proxy") {
-    fmt::print(env.err, "policyc: `--target cilium` and `--l7 kernel` are not supported yet\n");
+  const bool cilium = options.target == "cilium";
+  if (options.l7 != "proxy") {
+    fmt::print(env.err, "policyc: `--l7 kernel` is not supported yet\n");
     return kUndecided;
+  }
+  if (!cilium && !options.agent_dumps.empty()) {
+    return usage_error(env, "--agent-dump is for --target cilium");
   }
   Engine engine;
   int code = kOk;
@@ -118,7 +173,22 @@ int compile(CompileCommand& options, Env& env) {
   compile.emit_maps = emits("maps");
   if (emits("ir")) compile.more["ir.txt"] = ir::print(engine.world.policies, engine.sources());
 
-  const bpf::CompileReport report = bpf::compile(engine.world, resolved, compile);
+  bpf::CiliumTarget target;
+  if (cilium) {
+    target.layout = bpf::find_cilium_layout(engine.world.settings.profile);
+    if (target.layout == nullptr) {
+      return usage_error(env,
+                         fmt::format("the map layout of {} is not known; --profile cilium-1.17 "
+                                     "and later are",
+                                     engine.world.settings.profile));
+    }
+    if (!read_dumps(options, resolved, target, env)) return kUsage;
+  } else {
+    compile.more.merge(bpf::proxy_files(engine.world, resolved, compile).files);
+  }
+  const bpf::CompileReport report =
+      cilium ? bpf::compile_cilium(engine.world, resolved, compile, target)
+             : bpf::compile(engine.world, resolved, compile);
   switch (report.status) {
     case bpf::CompileReport::Status::Done:
       break;
@@ -137,8 +207,8 @@ int compile(CompileCommand& options, Env& env) {
   }
   for (const bpf::RefusedEndpoint& r : report.refused) {
     const DiagCode diag = refusal_code(r.refusal);
-    fmt::print(env.err, "policyc: error[{}]: no program for {}: {}\n", diag_name(diag), r.name,
-               r.why);
+    fmt::print(env.err, "policyc: error[{}]: no {} for {}: {}\n", diag_name(diag),
+               cilium ? "policy map" : "program", r.name, r.why);
     // What is wrong outweighs what is not known.
     if (r.refusal != bpf::Refusal::Depends) {
       code = kFindings;
@@ -146,7 +216,11 @@ int compile(CompileCommand& options, Env& env) {
       code = kUndecided;
     }
   }
-  if (!options.common.quiet) {
+  if (!options.common.quiet && cilium) {
+    fmt::print(env.out, "{}: {} endpoint{}, {} image{}, {} file{} written\n", options.directory,
+               report.endpoints, report.endpoints == 1 ? "" : "s", report.images,
+               report.images == 1 ? "" : "s", report.written, report.written == 1 ? "" : "s");
+  } else if (!options.common.quiet) {
     fmt::print(env.out,
                "{}: {} endpoint{}, {} program{} ({} compiled now), {} image{}, {} file{} written\n",
                options.directory, report.endpoints, report.endpoints == 1 ? "" : "s",
@@ -161,9 +235,11 @@ int compile(CompileCommand& options, Env& env) {
 
 void add_compile(Cli& cli) {
   auto options = std::make_shared<CompileCommand>();
-  CLI::App* command = cli.add("compile", "write BPF programs and table images for every endpoint",
-                              "  policyc compile -o out/ manifests/\n"
-                              "  policyc compile -o out/ --endpoint shop/db --emit c,maps .");
+  CLI::App* command =
+      cli.add("compile", "write BPF programs and table images for every endpoint",
+              "  policyc compile -o out/ manifests/\n"
+              "  policyc compile -o out/ --endpoint shop/db --emit c,maps .\n"
+              "  policyc compile -o out/ --target cilium --agent-dump ipcache.json .");
   add_engine_options(*command, *options, PathArgument::Declare);
   command->add_option("-o,--output", options->directory, "directory for the output")
       ->required()
@@ -177,6 +253,8 @@ void add_compile(Cli& cli) {
   command->add_option("--target", options->target, "whose datapath")
       ->check(one_of({"standalone", "cilium"}))
       ->type_name("standalone|cilium");
+  add_repeated(*command, "--agent-dump", options->agent_dumps,
+               "with --target cilium: numbers that a running agent allocated, [NODE=]FILE");
   command->add_option("--vlan", options->vlan, "frames with VLAN tags")
       ->check(one_of({"drop", "allow"}))
       ->type_name("drop|allow");

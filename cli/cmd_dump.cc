@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "backend-bpf/cilium_image.h"
+#include "backend-bpf/output_directory.h"
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/input.h"
@@ -48,7 +50,23 @@ struct DumpKind {
 const DumpKind kKinds[] = {
     {"ir", dump_ir}, {"identities", dump_identities}, {"mapstate", dump_mapstate}};
 
+// Images of Cilium's maps, as text.
+int dump_images(const DumpOptions& o, Env& env) {
+  if (o.common.load.paths.empty()) return usage_error(env, "dump image: which file?");
+  for (const std::string& path : o.common.load.paths) {
+    const auto bytes = bpf::read_artefact(path);
+    if (!bytes) return usage_error(env, bytes.error());
+    const auto image = bpf::read_cilium_image(*bytes);
+    if (!image) return usage_error(env, path + ": " + image.error());
+    const auto text = bpf::print_image(*image);
+    if (!text) return usage_error(env, path + ": " + text.error());
+    env.out << *text;
+  }
+  return kOk;
+}
+
 int dump(DumpOptions& o, Env& env) {
+  if (o.what == "image") return dump_images(o, env);
   int exit_code = kOk;
   if (json(o) && (o.what == "ast" || o.what == "ir")) {
     return usage_error(
@@ -77,8 +95,9 @@ void add_dump(Cli& cli) {
   CLI::App* command = cli.add("dump", "print what the compiler sees, deterministically",
                               "  policyc dump ast policies/\n"
                               "  policyc dump ir policies/ cluster.yaml\n"
-                              "  policyc dump mapstate --format json --world DIR");
-  std::vector<std::string> names = {"ast"};
+                              "  policyc dump mapstate --format json --world DIR\n"
+                              "  policyc dump image out/maps/*.img");
+  std::vector<std::string> names = {"ast", "image"};
   for (const DumpKind& kind : kKinds) names.push_back(kind.name);
   command->add_option("WHAT", o->what, "the stage")
       ->required()

@@ -119,6 +119,7 @@ void run_checks(const ir::World& world, const SourceMap& sources, DiagnosticSink
   checks::check_hosts(c);
   checks::check_netpol(c);
   checks::check_inventory(c);
+  checks::check_limits(c);
   own.sort();
   // Aliases and protocol expansion say the same thing of the same text more than once.
   auto key = [](const Diagnostic& d) { return std::tie(d.code, d.range, d.message, d.policy); };

@@ -95,5 +95,6 @@ void check_isolation(Context& c);  // default deny: missing, void, or by acciden
 void check_hosts(Context& c);      // host policies, probes, reserved endpoints
 void check_netpol(Context& c);     // what only NetworkPolicy has
 void check_inventory(Context& c);  // what the cluster's objects contradict
+void check_limits(Context& c);     // more than an agent can install
 
 }  // namespace policyc::checks
