@@ -309,6 +309,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
   }
   for (const auto& [path, text] : options.more) ok = ok && directory.put(path, text);
   if (!ok) return fail(CompileReport::Status::CannotWrite, directory.error);
+  if (!options.only.empty()) directory.keep_below("proxy/");
   for (const std::string& path : out.kept) directory.keep(path);
 
   ordered_json inputs = ordered_json::array();

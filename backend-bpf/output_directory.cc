@@ -60,6 +60,12 @@ bool OutputDirectory::keep(const std::string& path) {
   return true;
 }
 
+void OutputDirectory::keep_below(const std::string& folder) {
+  for (const auto& [path, hash] : earlier_) {
+    if (path.rfind(folder, 0) == 0 && files_.count(path) == 0) keep(path);
+  }
+}
+
 bool OutputDirectory::put(const std::string& path, const OutputFile& file) {
   files_[path] = {file.sha256, file.bytes.size()};
   const auto it = earlier_.find(path);

@@ -41,6 +41,8 @@ class OutputDirectory {
   const Json* endpoint(const std::string& view, const std::vector<std::string>& pods) const;
   // Keeps a file of an earlier compile; false where it is not what that compile wrote.
   bool keep(const std::string& path);
+  // Keeps every file of an earlier compile below a folder, "proxy/".
+  void keep_below(const std::string& folder);
   // Adds a file, and writes it where it is not there already. False: see `error`.
   bool put(const std::string& path, const OutputFile& file);
   bool put(const std::string& path, const std::string& bytes);
