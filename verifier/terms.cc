@@ -118,6 +118,7 @@ Term Terms::make(Node n) {
     case Op::Ult:
       break;
   }
+  if (n.op != Op::Constant && n.low == n.high) return constant(n.low, n.width);
   const Term t{static_cast<std::uint32_t>(nodes_.size())};
   nodes_.push_back(n);
   known_.emplace(n, t);
@@ -180,7 +181,10 @@ void Terms::add_to(Linear& sum, Term t, std::uint64_t factor) const {
     add_to(sum, n.a, factor * value(n.b));
     return;
   }
-  if (n.op == Op::Concat) {
+  // A product of several pieces stays one product.
+  const std::uint64_t power = factor & all;
+  const bool shifts = std::has_single_bit(power) || std::has_single_bit((0 - power) & all);
+  if (n.op == Op::Concat && (shifts || is_constant(n.a) || is_constant(n.b))) {
     add_to(sum, n.a, factor << width(n.b));
     add_to(sum, n.b, factor);
     return;
@@ -451,6 +455,12 @@ Term Terms::extract(Term a, unsigned lowest, unsigned w) {
     for (const auto& [t, k] : sum.parts) add_to(cut, t, k);
     return from_linear(cut);
   }
+  if (n.op == Op::Add && w == 1 && lowest == n.width - 1U && is_constant(n.b)) {
+    // The sign of y - k says whether y < k, where neither is too large.
+    const std::uint64_t k = (0 - value(n.b)) & mask(n.width);
+    const std::uint64_t sign = std::uint64_t{1} << lowest;
+    if (k <= sign && max(n.a) < sign) return ult(n.a, constant(k, n.width));
+  }
   Node out;
   out.op = Op::Extract;
   out.width = static_cast<std::uint8_t>(w);
@@ -528,6 +538,12 @@ Term Terms::bitwise(Bitwise op, Term a, Term b) {
     return join(parts);
   }
   if (a == b) return op == Bitwise::Xor ? constant(0, w) : a;
+  for (const auto& [x, y] : {std::pair(a, b), std::pair(b, a)}) {
+    const Node n = node(y);
+    if (op == Bitwise::And && w > 1 && n.op == Op::Ite && is_constant(n.b) && is_constant(n.c)) {
+      return ite(n.a, bitwise(op, x, n.b), bitwise(op, x, n.c));
+    }
+  }
   if (w > 1 && (has_constant_piece(a) || has_constant_piece(b))) {
     std::vector<Term> parts;
     for (const auto& [x, y] : segments(a, b)) parts.push_back(bitwise(op, x, y));
@@ -641,6 +657,8 @@ Term Terms::eq(Term a, Term b) {
       return ite(n.a, eq(n.b, b), eq(n.c, b));
     }
     if (n.op == Op::Not) return eq(n.a, constant(~value(b), w));
+    if (n.op == Op::Xor && value(b) == 0) return eq(n.a, n.b);
+    if (n.op == Op::Or && value(b) == 0) return and_(eq(n.a, b), eq(n.b, b));
     if (n.op == Op::Add && is_constant(n.b)) {
       return eq(n.a, constant(value(b) - value(n.b), w));
     }

@@ -1,0 +1,707 @@
+#include "verifier/bpf_executor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+namespace policyc::verify {
+
+namespace {
+
+using ebpf::Instruction;
+
+constexpr std::uint64_t kFar = std::uint64_t{1} << 31U;  // offsets stay below
+constexpr std::size_t kMaxFrames = 8;
+
+// Ends the execution; caught in execute() and nowhere else.
+struct NotKnown {
+  std::string why;
+};
+
+struct Value {
+  enum class Kind : std::uint8_t {
+    Nothing,  // never written, or of two kinds after paths met: not to be read
+    Number,
+    Context,
+    Packet,
+    PacketEnd,
+    Stack,     // `which`: frame
+    MapValue,  // `which`: map
+  };
+  Kind kind = Kind::Nothing;
+  std::size_t which = 0;
+  Term term;  // number of 64 bits, or byte offset of 64 bits
+
+  bool pointer() const { return kind != Kind::Nothing && kind != Kind::Number; }
+  bool same_place(const Value& o) const { return kind == o.kind && which == o.which; }
+  friend bool operator==(const Value&, const Value&) = default;
+};
+
+// A byte of the stack: byte `index` of what was stored there.
+struct StackByte {
+  Value whole;
+  unsigned index = 0;
+  friend bool operator==(const StackByte&, const StackByte&) = default;
+};
+using Stack = std::map<std::int64_t, StackByte>;  // by offset from the frame pointer, below 0
+
+struct State {
+  // The path condition is the conjunction.
+  std::vector<Term> path;
+  Value regs[ebpf::kRegisters];
+  std::vector<Stack> stacks;            // one for each active frame
+  std::map<std::size_t, Term> context;  // fields written so far
+  std::map<std::pair<std::size_t, std::uint64_t>, unsigned> volatile_reads;
+};
+
+class Executor {
+ public:
+  Executor(Terms& terms, const ebpf::Object& object, const ebpf::Program& program,
+           const ExecutorOptions& options)
+      : t_(terms), object_(object), code_(program.code), options_(options) {
+    second_slot_ = ebpf::second_slots(code_);
+    length_ = t_.zext(t_.symbol(kPacketLength, 16), 64);
+  }
+
+  Execution run();
+
+ private:
+  // Runs the function at `entry` with all paths merged at its exits.
+  State function(std::size_t entry, State state);
+  std::vector<std::size_t> order(std::size_t entry) const;
+  std::vector<std::size_t> next(std::size_t at) const;
+  State merge(State a, State b);
+  Value merge(Term take_b, const Value& a, const Value& b);
+
+  void alu(State& s, const Instruction& i);
+  void load_immediate(State& s, const Instruction& i, const Instruction& high);
+  void load(State& s, const Instruction& i);
+  void store(State& s, const Instruction& i);
+  Term condition(State& s, const Instruction& i);
+
+  Term c64(std::uint64_t v) { return t_.constant(v, 64); }
+  Term number(const Value& v) const {
+    if (v.kind != Value::Kind::Number) throw NotKnown{"a number is expected"};
+    return v.term;
+  }
+  Value number_of(Term t) { return {Value::Kind::Number, 0, t_.zext(t, 64)}; }
+  Term conjunction(const std::vector<Term>& all) {
+    Term out = t_.truth(true);
+    for (const Term x : all) out = t_.and_(out, x);
+    return out;
+  }
+  void oblige(const State& s, Term holds);
+  std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
+    if (!t_.is_constant(v.term)) throw NotKnown{"the offset depends on the packet"};
+    return t_.value(v.term) + static_cast<std::uint64_t>(std::int64_t{more});
+  }
+  std::string here() const {
+    const Instruction* following = at_ + 1 < code_.size() ? &code_[at_ + 1] : nullptr;
+    return fmt::format("instruction {}: {}", at_, disassemble(code_[at_], following));
+  }
+
+  Terms& t_;
+  const ebpf::Object& object_;
+  const std::vector<Instruction>& code_;
+  const ExecutorOptions& options_;
+  std::vector<bool> second_slot_;
+  Term length_;
+  std::size_t at_ = 0;
+  Execution out_;
+
+  friend Expected<Execution> policyc::verify::execute(Terms&, const ebpf::Object&,
+                                                      const ebpf::Program&, const ExecutorOptions&);
+};
+
+// ---- the order of things
+
+std::vector<std::size_t> Executor::next(std::size_t at) const {
+  const Instruction& i = code_[at];
+  const std::uint8_t cls = i.instruction_class();
+  const auto to = [&](std::int64_t distance) {
+    const std::int64_t target = static_cast<std::int64_t>(at) + 1 + distance;
+    if (target < 0 || target >= static_cast<std::int64_t>(code_.size()) ||
+        second_slot_[static_cast<std::size_t>(target)]) {
+      throw NotKnown{"control leaves the program"};
+    }
+    return static_cast<std::size_t>(target);
+  };
+  if (i.opcode == ebpf::kLdImm64) return {to(1)};
+  if (cls == ebpf::kJmp || cls == ebpf::kJmp32) {
+    const std::uint8_t operation = i.operation();
+    if (operation == ebpf::kExit) return {};
+    if (operation == ebpf::kCall) return {to(0)};
+    if (operation == ebpf::kJa) return {to(cls == ebpf::kJmp32 ? i.imm : i.offset)};
+    return {to(0), to(i.offset)};
+  }
+  return {to(0)};
+}
+
+// Every instruction that can be reached, each after all from which it is reached.
+std::vector<std::size_t> Executor::order(std::size_t entry) const {
+  enum class Mark : std::uint8_t { New, Open, Done };
+  std::vector<Mark> marks(code_.size(), Mark::New);
+  std::vector<std::size_t> out;
+  struct Visit {
+    std::size_t at;
+    std::vector<std::size_t> successors;
+    std::size_t done;
+  };
+  std::vector<Visit> stack;
+  stack.push_back({entry, next(entry), 0});
+  marks[entry] = Mark::Open;
+  while (!stack.empty()) {
+    Visit& top = stack.back();
+    if (top.done == top.successors.size()) {
+      marks[top.at] = Mark::Done;
+      out.push_back(top.at);
+      stack.pop_back();
+      continue;
+    }
+    const std::size_t to = top.successors[top.done++];
+    if (marks[to] == Mark::Open) throw NotKnown{fmt::format("a loop at instruction {}", to)};
+    if (marks[to] == Mark::New) {
+      marks[to] = Mark::Open;
+      stack.push_back({to, next(to), 0});
+    }
+  }
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
+// ---- where paths meet
+
+Value Executor::merge(Term take_b, const Value& a, const Value& b) {
+  if (a == b) return a;
+  if (!a.same_place(b) || a.kind == Value::Kind::Nothing) return {};
+  return {a.kind, a.which, t_.ite(take_b, b.term, a.term)};
+}
+
+State Executor::merge(State a, State b) {
+  // What both have in common stays; the rest tells them apart.
+  std::vector<Term> common, only_a, only_b;
+  for (const Term x : a.path) {
+    const bool both = std::find(b.path.begin(), b.path.end(), x) != b.path.end();
+    (both ? common : only_a).push_back(x);
+  }
+  for (const Term x : b.path) {
+    if (std::find(common.begin(), common.end(), x) == common.end()) only_b.push_back(x);
+  }
+  const Term is_a = conjunction(only_a), is_b = conjunction(only_b);
+  const Term either = t_.or_(is_a, is_b);
+  // Exactly one of them holds where either does.
+  const Term take_b = only_b.size() <= only_a.size() ? is_b : t_.not_(is_a);
+  State out;
+  out.path = std::move(common);
+  if (!t_.is_constant(either, 1)) out.path.push_back(either);
+  for (unsigned r = 0; r < ebpf::kRegisters; ++r) out.regs[r] = merge(take_b, a.regs[r], b.regs[r]);
+  for (std::size_t f = 0; f < a.stacks.size(); ++f) {
+    out.stacks.emplace_back();
+    for (const auto& [offset, x] : a.stacks[f]) {
+      const auto y = b.stacks[f].find(offset);
+      if (y == b.stacks[f].end()) continue;  // not written on both: not to be read
+      if (x == y->second) {
+        out.stacks[f].emplace(offset, x);
+        continue;
+      }
+      if (x.index != y->second.index) continue;
+      const Value whole = merge(take_b, x.whole, y->second.whole);
+      if (whole.kind != Value::Kind::Nothing)
+        out.stacks[f].emplace(offset, StackByte{whole, x.index});
+    }
+  }
+  out.context = std::move(a.context);
+  for (const auto& [offset, y] : b.context) {
+    const auto x = out.context.try_emplace(offset, t_.symbol(context_symbol(offset), 32)).first;
+    x->second = t_.ite(take_b, y, x->second);
+  }
+  for (auto& [offset, x] : out.context) {
+    if (b.context.count(offset) == 0) {
+      x = t_.ite(take_b, t_.symbol(context_symbol(offset), 32), x);
+    }
+  }
+  out.volatile_reads = std::move(a.volatile_reads);
+  for (const auto& [word, count] : b.volatile_reads) {
+    unsigned& most = out.volatile_reads[word];
+    most = std::max(most, count);
+  }
+  return out;
+}
+
+// ---- instructions
+
+void Executor::oblige(const State& s, Term holds) {
+  if (t_.is_constant(holds, 1)) return;
+  if (std::find(s.path.begin(), s.path.end(), holds) != s.path.end()) return;
+  out_.obligations.push_back({conjunction(s.path), holds, here()});
+}
+
+void Executor::alu(State& s, const Instruction& i) {
+  const bool wide = i.instruction_class() == ebpf::kAlu64;
+  const unsigned w = wide ? 64 : 32;
+  const std::uint8_t operation = i.operation();
+  Value& dst = s.regs[i.dst];
+  if (operation == ebpf::kEnd) {
+    if (i.offset != 0 || i.src != 0 || (i.imm != 16 && i.imm != 32 && i.imm != 64) ||
+        (wide && i.from_register())) {
+      throw NotKnown{"not an instruction"};
+    }
+    const auto bits = static_cast<unsigned>(i.imm);
+    Term v = t_.extract(number(dst), 0, bits);
+    if (wide || i.from_register()) {
+      Term swapped = t_.extract(v, 0, 8);
+      for (unsigned at = 8; at < bits; at += 8) swapped = t_.concat(swapped, t_.extract(v, at, 8));
+      v = swapped;
+    }
+    dst = number_of(v);
+    return;
+  }
+  if (operation == ebpf::kNeg) {
+    if (i.from_register() || i.src != 0 || i.offset != 0 || i.imm != 0) {
+      throw NotKnown{"not an instruction"};
+    }
+    dst = number_of(t_.neg(t_.extract(number(dst), 0, w)));
+    return;
+  }
+  if (i.from_register() ? i.imm != 0 : i.src != 0) throw NotKnown{"not an instruction"};
+  if (i.offset != 0) {
+    // Signed moves only.
+    if (operation != ebpf::kMov || !i.from_register() ||
+        (i.offset != 8 && i.offset != 16 && !(wide && i.offset == 32))) {
+      throw NotKnown{"not known"};
+    }
+    const Term low = t_.extract(number(s.regs[i.src]), 0, static_cast<unsigned>(i.offset));
+    dst = number_of(t_.sext(low, w));
+    return;
+  }
+  const Value right =
+      i.from_register()
+          ? s.regs[i.src]
+          : Value{Value::Kind::Number, 0, c64(static_cast<std::uint64_t>(std::int64_t{i.imm}))};
+  if (operation == ebpf::kMov) {
+    if (right.kind == Value::Kind::Nothing) throw NotKnown{"a value that is not known"};
+    if (!wide && right.pointer()) throw NotKnown{"half a pointer"};
+    dst = wide ? right : number_of(t_.extract(right.term, 0, 32));
+    return;
+  }
+  if (dst.pointer() || right.pointer()) {
+    if (!wide) throw NotKnown{"arithmetic on half a pointer"};
+    if (operation == ebpf::kAdd && dst.pointer() && right.kind == Value::Kind::Number) {
+      dst.term = t_.add(dst.term, right.term);
+    } else if (operation == ebpf::kAdd && right.pointer() && dst.kind == Value::Kind::Number) {
+      const Term offset = dst.term;
+      dst = right;
+      dst.term = t_.add(dst.term, offset);
+    } else if (operation == ebpf::kSub && dst.pointer() && right.kind == Value::Kind::Number) {
+      dst.term = t_.sub(dst.term, right.term);
+    } else if (operation == ebpf::kSub && dst.pointer() && dst.same_place(right)) {
+      dst = number_of(t_.sub(dst.term, right.term));
+    } else if (operation == ebpf::kSub && dst.kind == Value::Kind::PacketEnd &&
+               right.kind == Value::Kind::Packet) {
+      dst = number_of(t_.sub(t_.add(length_, dst.term), right.term));
+    } else {
+      throw NotKnown{"arithmetic on a pointer"};
+    }
+    if (dst.kind == Value::Kind::Stack || dst.kind == Value::Kind::Context) {
+      constant_offset(dst, 0);
+    }
+    return;
+  }
+  const Term a = t_.extract(number(dst), 0, w), b = t_.extract(number(right), 0, w);
+  const auto shift = [&] {
+    if (i.from_register()) return t_.and_(b, t_.constant(w - 1, w));
+    if (i.imm < 0 || static_cast<unsigned>(i.imm) >= w) throw NotKnown{"not an instruction"};
+    return b;
+  };
+  Term r;
+  switch (operation) {
+    case ebpf::kAdd:
+      r = t_.add(a, b);
+      break;
+    case ebpf::kSub:
+      r = t_.sub(a, b);
+      break;
+    case ebpf::kMul:
+      r = t_.mul(a, b);
+      break;
+    case ebpf::kDiv:
+    case ebpf::kMod:
+      if (!i.from_register() && i.imm == 0) throw NotKnown{"not an instruction"};
+      r = operation == ebpf::kDiv ? t_.div(a, b) : t_.mod(a, b);
+      break;
+    case ebpf::kOr:
+      r = t_.or_(a, b);
+      break;
+    case ebpf::kAnd:
+      r = t_.and_(a, b);
+      break;
+    case ebpf::kXor:
+      r = t_.xor_(a, b);
+      break;
+    case ebpf::kLsh:
+      r = t_.shl(a, shift());
+      break;
+    case ebpf::kRsh:
+      r = t_.lshr(a, shift());
+      break;
+    case ebpf::kArsh:
+      r = t_.ashr(a, shift());
+      break;
+    default:
+      throw NotKnown{"not an instruction"};
+  }
+  dst = number_of(r);
+}
+
+void Executor::load_immediate(State& s, const Instruction& i, const Instruction& high) {
+  if (i.opcode != ebpf::kLdImm64 || i.offset != 0 || high.opcode != 0 || high.dst != 0 ||
+      high.src != 0 || high.offset != 0) {
+    throw NotKnown{"not known"};
+  }
+  if (i.src == 0) {
+    s.regs[i.dst] = number_of(c64(std::uint64_t{static_cast<std::uint32_t>(high.imm)} << 32U |
+                                  static_cast<std::uint32_t>(i.imm)));
+    return;
+  }
+  if (i.src != ebpf::kImmIsMapValue || i.imm < 0 ||
+      static_cast<std::size_t>(i.imm) >= object_.maps.size()) {
+    throw NotKnown{"a map that is not global data"};
+  }
+  s.regs[i.dst] = {Value::Kind::MapValue, static_cast<std::size_t>(i.imm),
+                   c64(static_cast<std::uint32_t>(high.imm))};
+}
+
+void Executor::load(State& s, const Instruction& i) {
+  if (i.mode() != ebpf::kModeMem || i.imm != 0) throw NotKnown{"not known"};
+  const Value& from = s.regs[i.src];
+  const unsigned bytes = i.bytes();
+  Value& dst = s.regs[i.dst];
+  switch (from.kind) {
+    case Value::Kind::Nothing:
+    case Value::Kind::Number:
+    case Value::Kind::PacketEnd:
+      throw NotKnown{"no pointer that can be followed"};
+    case Value::Kind::Context: {
+      const std::uint64_t at = constant_offset(from, i.offset);
+      const std::uint64_t field = at & ~std::uint64_t{3};
+      if (at >= 192 || at + bytes > field + 4 || at % bytes != 0) throw NotKnown{"a field"};
+      if (field == kSkbData || field == kSkbDataEnd) {
+        if (bytes != 4) throw NotKnown{"a part of a pointer"};
+        dst = {field == kSkbData ? Value::Kind::Packet : Value::Kind::PacketEnd, 0, c64(0)};
+        return;
+      }
+      // Up to cb: plain numbers of the packet's buffer. The rest are pointers or wider.
+      if (field >= kSkbData) throw NotKnown{"a field"};
+      const auto known = s.context.find(field);
+      const Term word =
+          known != s.context.end() ? known->second : t_.symbol(context_symbol(field), 32);
+      dst = number_of(t_.extract(word, static_cast<unsigned>(at - field) * 8, bytes * 8));
+      return;
+    }
+    case Value::Kind::Stack: {
+      const auto at = static_cast<std::int64_t>(constant_offset(from, i.offset));
+      if (at < -static_cast<std::int64_t>(ebpf::kStackBytes) || at + bytes > 0) {
+        throw NotKnown{"outside the stack"};
+      }
+      const Stack& stack = s.stacks[from.which];
+      std::vector<StackByte> read;
+      for (unsigned k = 0; k < bytes; ++k) {
+        const auto b = stack.find(at + k);
+        if (b == stack.end()) throw NotKnown{"a place of the stack that was not written"};
+        read.push_back(b->second);
+      }
+      bool whole = bytes == 8;
+      for (unsigned k = 0; k < bytes; ++k) {
+        whole = whole && read[k].whole == read[0].whole && read[k].index == k;
+      }
+      if (whole) {
+        dst = read[0].whole;
+        return;
+      }
+      Term v = t_.extract(number(read[0].whole), read[0].index * 8, 8);
+      for (unsigned k = 1; k < bytes; ++k) {
+        v = t_.concat(t_.extract(number(read[k].whole), read[k].index * 8, 8), v);
+      }
+      dst = number_of(v);
+      return;
+    }
+    case Value::Kind::Packet: {
+      const Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
+      if (t_.max(at) >= kFar) throw NotKnown{"an offset without a bound"};
+      oblige(s, t_.not_(t_.ult(length_, t_.add(at, c64(bytes)))));
+      Term v = t_.read(kPacketArray, t_.extract(at, 0, 32), 1);
+      for (unsigned k = 1; k < bytes; ++k) {
+        v = t_.concat(t_.read(kPacketArray, t_.extract(t_.add(at, c64(k)), 0, 32), 1), v);
+      }
+      dst = number_of(v);
+      return;
+    }
+    case Value::Kind::MapValue: {
+      const std::size_t map = from.which;
+      const Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
+      if (t_.max(at) >= kFar) throw NotKnown{"an offset without a bound"};
+      oblige(s, t_.not_(t_.ult(c64(object_.maps[map].size), t_.add(at, c64(bytes)))));
+      const std::pair<std::size_t, std::uint64_t> word{map, t_.min(at)};
+      for (const auto& v : options_.volatile_words) {
+        if (v.first != map || t_.max(at) + bytes <= v.second || t_.min(at) >= v.second + 4)
+          continue;
+        if (!t_.is_constant(at) || v.second != word.second || bytes != 4) {
+          throw NotKnown{"a word that others write"};
+        }
+        dst = number_of(t_.symbol(volatile_symbol(map, v.second, s.volatile_reads[word]++), 32));
+        return;
+      }
+      const unsigned array = map_array(map);
+      if (bytes == 8) {
+        const Term low = t_.read(array, t_.extract(at, 0, 32), 4);
+        const Term high = t_.read(array, t_.extract(t_.add(at, c64(4)), 0, 32), 4);
+        dst = number_of(t_.concat(high, low));
+      } else {
+        dst = number_of(t_.read(array, t_.extract(at, 0, 32), bytes));
+      }
+      return;
+    }
+  }
+}
+
+void Executor::store(State& s, const Instruction& i) {
+  if (i.mode() != ebpf::kModeMem) throw NotKnown{"not known"};
+  const bool immediate = i.instruction_class() == ebpf::kSt;
+  if (immediate ? i.src != 0 : i.imm != 0) throw NotKnown{"not an instruction"};
+  const unsigned bytes = i.bytes();
+  const Value what =
+      immediate ? number_of(c64(static_cast<std::uint64_t>(std::int64_t{i.imm}))) : s.regs[i.src];
+  const Value& to = s.regs[i.dst];
+  if (to.kind == Value::Kind::Stack) {
+    const auto at = static_cast<std::int64_t>(constant_offset(to, i.offset));
+    if (at < -static_cast<std::int64_t>(ebpf::kStackBytes) || at + bytes > 0) {
+      throw NotKnown{"outside the stack"};
+    }
+    if (what.kind == Value::Kind::Nothing) throw NotKnown{"a value that is not known"};
+    if (what.pointer() && bytes != 8) throw NotKnown{"a part of a pointer"};
+    for (unsigned k = 0; k < bytes; ++k) s.stacks[to.which][at + k] = {what, k};
+    return;
+  }
+  if (to.kind == Value::Kind::Context) {
+    const std::uint64_t at = constant_offset(to, i.offset);
+    const bool writable = at == kSkbMark || (at >= kSkbCb && at < kSkbCb + 20 && at % 4 == 0);
+    if (!writable || bytes != 4) throw NotKnown{"a store to this field"};
+    s.context[at] = t_.extract(number(what), 0, 32);
+    return;
+  }
+  throw NotKnown{"a store there"};
+}
+
+Term Executor::condition(State& s, const Instruction& i) {
+  const bool wide = i.instruction_class() == ebpf::kJmp;
+  if (i.from_register() ? i.imm != 0 : i.src != 0) throw NotKnown{"not an instruction"};
+  Value left = s.regs[i.dst];
+  Value right = i.from_register() ? s.regs[i.src]
+                                  : Value{Value::Kind::Number, 0,
+                                          c64(static_cast<std::uint64_t>(std::int64_t{i.imm}))};
+  Term a, b;
+  const std::uint8_t operation = i.operation();
+  if (left.pointer() || right.pointer()) {
+    if (!wide) throw NotKnown{"half a pointer"};
+    const auto in_packet = [](const Value& v) {
+      return v.kind == Value::Kind::Packet || v.kind == Value::Kind::PacketEnd;
+    };
+    const auto null = [&](const Value& v) {
+      return v.kind == Value::Kind::Number && t_.is_constant(v.term, 0);
+    };
+    if (left.pointer() && null(right) && (operation == ebpf::kJeq || operation == ebpf::kJne)) {
+      return t_.truth(operation == ebpf::kJne);
+    }
+    if (!(in_packet(left) && in_packet(right)) && !(left.pointer() && left.same_place(right))) {
+      throw NotKnown{"pointers that cannot be compared"};
+    }
+    for (Value* v : {&left, &right}) {
+      if (t_.max(v->term) >= kFar) throw NotKnown{"an offset without a bound"};
+      if (v->kind == Value::Kind::PacketEnd) v->term = t_.add(v->term, length_);
+    }
+    if (operation == ebpf::kJset || operation == ebpf::kJsgt || operation == ebpf::kJsge ||
+        operation == ebpf::kJslt || operation == ebpf::kJsle) {
+      throw NotKnown{"pointers that cannot be compared"};
+    }
+    a = left.term;
+    b = right.term;
+  } else {
+    a = number(left);
+    b = number(right);
+    if (!wide) {
+      a = t_.extract(a, 0, 32);
+      b = t_.extract(b, 0, 32);
+    }
+  }
+  switch (operation) {
+    case ebpf::kJeq:
+      return t_.eq(a, b);
+    case ebpf::kJne:
+      return t_.not_(t_.eq(a, b));
+    case ebpf::kJgt:
+      return t_.ult(b, a);
+    case ebpf::kJge:
+      return t_.not_(t_.ult(a, b));
+    case ebpf::kJlt:
+      return t_.ult(a, b);
+    case ebpf::kJle:
+      return t_.not_(t_.ult(b, a));
+    case ebpf::kJset:
+      return t_.not_(t_.eq(t_.and_(a, b), t_.constant(0, t_.width(a))));
+    case ebpf::kJsgt:
+      return t_.slt(b, a);
+    case ebpf::kJsge:
+      return t_.not_(t_.slt(a, b));
+    case ebpf::kJslt:
+      return t_.slt(a, b);
+    case ebpf::kJsle:
+      return t_.not_(t_.slt(b, a));
+    default:
+      throw NotKnown{"not an instruction"};
+  }
+}
+
+State Executor::function(std::size_t entry, State start) {
+  std::map<std::size_t, State> waiting;
+  std::optional<State> exit;
+  waiting.emplace(entry, std::move(start));
+  const auto arrive = [&](std::size_t to, State s) {
+    const auto it = waiting.find(to);
+    if (it == waiting.end()) {
+      waiting.emplace(to, std::move(s));
+    } else {
+      it->second = merge(std::move(it->second), std::move(s));
+    }
+  };
+  for (const std::size_t at : order(entry)) {
+    const auto found = waiting.find(at);
+    if (found == waiting.end()) continue;  // behind a condition that never holds
+    State s = std::move(found->second);
+    waiting.erase(found);
+    at_ = at;
+    if (++out_.steps > options_.max_steps) throw NotKnown{"the program is too long"};
+    const Instruction& i = code_[at];
+    if (i.dst >= ebpf::kRegisters || i.src >= ebpf::kRegisters) throw NotKnown{"no register"};
+    const std::uint8_t cls = i.instruction_class();
+    if (cls == ebpf::kJmp || cls == ebpf::kJmp32) {
+      const std::uint8_t operation = i.operation();
+      if (operation == ebpf::kExit) {
+        if (i.opcode != (ebpf::kJmp | ebpf::kExit)) throw NotKnown{"not an instruction"};
+        exit = exit ? merge(std::move(*exit), std::move(s)) : std::move(s);
+        continue;
+      }
+      if (operation == ebpf::kCall) {
+        if (i.opcode != (ebpf::kJmp | ebpf::kCall) || i.src != ebpf::kCallIsLocal) {
+          throw NotKnown{"a helper that is not known"};
+        }
+        if (s.stacks.size() >= kMaxFrames) throw NotKnown{"too many calls in one another"};
+        const std::int64_t callee = static_cast<std::int64_t>(at) + 1 + i.imm;
+        if (callee < 0 || callee >= static_cast<std::int64_t>(code_.size())) {
+          throw NotKnown{"control leaves the program"};
+        }
+        Value kept[5];
+        for (unsigned r = 6; r <= 10; ++r) kept[r - 6] = s.regs[r];
+        for (unsigned r = 6; r < 10; ++r) s.regs[r] = {};
+        s.regs[0] = {};
+        s.stacks.emplace_back();
+        s.regs[ebpf::kFramePointer] = {Value::Kind::Stack, s.stacks.size() - 1, c64(0)};
+        State after = function(static_cast<std::size_t>(callee), std::move(s));
+        at_ = at;
+        after.stacks.pop_back();
+        for (unsigned r = 1; r <= 5; ++r) after.regs[r] = {};
+        for (unsigned r = 6; r <= 10; ++r) after.regs[r] = kept[r - 6];
+        if (after.regs[0].kind == Value::Kind::Stack)
+          throw NotKnown{"a place of a frame that is gone"};
+        arrive(at + 1, std::move(after));
+        continue;
+      }
+      if (operation == ebpf::kJa) {
+        arrive(next(at).front(), std::move(s));
+        continue;
+      }
+      const Term holds = condition(s, i);
+      const Term fails = t_.not_(holds);
+      const std::vector<std::size_t> to = next(at);
+      const auto never = [&](Term x) {
+        return t_.is_constant(x, 0) ||
+               std::find(s.path.begin(), s.path.end(), t_.not_(x)) != s.path.end();
+      };
+      const auto along = [&](Term x, State along_state, std::size_t target) {
+        if (!t_.is_constant(x) && std::find(along_state.path.begin(), along_state.path.end(), x) ==
+                                      along_state.path.end()) {
+          along_state.path.push_back(x);
+        }
+        arrive(target, std::move(along_state));
+      };
+      const bool both = !never(holds) && !never(fails);
+      if (both) along(holds, s, to[1]);
+      if (both || never(holds)) {
+        along(fails, std::move(s), to[0]);
+      } else {
+        along(holds, std::move(s), to[1]);
+      }
+      continue;
+    }
+    if ((cls == ebpf::kAlu || cls == ebpf::kAlu64 || cls == ebpf::kLdx ||
+         i.opcode == ebpf::kLdImm64) &&
+        i.dst == ebpf::kFramePointer) {
+      throw NotKnown{"the frame pointer is written"};
+    }
+    switch (cls) {
+      case ebpf::kAlu:
+      case ebpf::kAlu64:
+        alu(s, i);
+        break;
+      case ebpf::kLd:
+        if (at + 1 >= code_.size()) throw NotKnown{"not an instruction"};
+        load_immediate(s, i, code_[at + 1]);
+        break;
+      case ebpf::kLdx:
+        load(s, i);
+        break;
+      default:
+        store(s, i);
+        break;
+    }
+    arrive(next(at).front(), std::move(s));
+  }
+  if (!exit) throw NotKnown{"the program does not end"};
+  return std::move(*exit);
+}
+
+Execution Executor::run() {
+  State start;
+  start.regs[1] = {Value::Kind::Context, 0, c64(0)};
+  start.stacks.emplace_back();
+  start.regs[ebpf::kFramePointer] = {Value::Kind::Stack, 0, c64(0)};
+  const State end = function(0, std::move(start));
+  out_.result = t_.extract(number(end.regs[0]), 0, 32);
+  out_.context = end.context;
+  return std::move(out_);
+}
+
+}  // namespace
+
+std::string context_symbol(std::size_t offset) {
+  return fmt::format("skb.{}", offset);
+}
+
+std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned times_read_before) {
+  return fmt::format("map{}.{}#{}", map, offset, times_read_before);
+}
+
+Expected<Execution> execute(Terms& terms, const ebpf::Object& object, const ebpf::Program& program,
+                            const ExecutorOptions& options) {
+  if (program.code.empty()) return Error{"the program is empty"};
+  Executor executor(terms, object, program, options);
+  try {
+    return executor.run();
+  } catch (const NotKnown& e) {
+    return Error{fmt::format("{} ({})", e.why, executor.here())};
+  }
+}
+
+}  // namespace policyc::verify
