@@ -94,6 +94,8 @@ class Executor {
     return out;
   }
   void oblige(const State& s, Term holds);
+  bool reaches_further(Term known, Term wanted);
+  Term read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes, unsigned choices);
   std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
     if (!t_.is_constant(v.term)) throw NotKnown{"the offset depends on the packet"};
     return t_.value(v.term) + static_cast<std::uint64_t>(std::int64_t{more});
@@ -235,8 +237,54 @@ State Executor::merge(State a, State b) {
 
 void Executor::oblige(const State& s, Term holds) {
   if (t_.is_constant(holds, 1)) return;
-  if (std::find(s.path.begin(), s.path.end(), holds) != s.path.end()) return;
+  for (const Term known : s.path) {
+    if (known == holds || reaches_further(known, holds)) return;
+  }
   out_.obligations.push_back({conjunction(s.path), holds, here()});
+}
+
+// Whether "not (a < b + more)" is known where "not (a < b)" is wanted.
+bool Executor::reaches_further(Term known, Term wanted) {
+  if (t_.node(known).op != Terms::Op::Not || t_.node(wanted).op != Terms::Op::Not) return false;
+  const Terms::Node& k = t_.node(t_.node(known).a);
+  const Terms::Node& w = t_.node(t_.node(wanted).a);
+  if (k.op != Terms::Op::Ult || w.op != Terms::Op::Ult) return false;
+  // Comparisons may have been made of fewer bits: widths differ, values do not.
+  const Term a = t_.zext(k.a, 64), b = t_.zext(w.a, 64);
+  const Term more = t_.zext(k.b, 64), less = t_.zext(w.b, 64);
+  return a == b && t_.without_constant(more) == t_.without_constant(less) &&
+         t_.constant_part(more) >= t_.constant_part(less);
+}
+
+// `bytes` of the array at an offset, little endian.
+Term Executor::read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes,
+                    unsigned choices) {
+  if (options_.same_place && !t_.is_constant(index)) {
+    if (const auto place = options_.same_place(path, array, index)) {
+      index = *place;
+    } else if (choices != 0) {
+      const Term part = t_.without_constant(index);
+      Term inner = part;
+      const Terms::Node outer = t_.node(part);
+      if (outer.op == Terms::Op::Concat && t_.is_constant(outer.a, 0)) inner = outer.b;
+      const Terms::Node n = t_.node(inner);
+      if (n.op == Terms::Op::Ite) {
+        const Term rest = t_.constant(t_.constant_part(index), 32);
+        path.push_back(n.a);
+        const Term yes = read(path, array, t_.add(t_.zext(n.b, 32), rest), bytes, choices - 1);
+        path.back() = t_.not_(n.a);
+        const Term no = read(path, array, t_.add(t_.zext(n.c, 32), rest), bytes, choices - 1);
+        path.pop_back();
+        return t_.ite(n.a, yes, no);
+      }
+    }
+  }
+  const unsigned at_once = array == kPacketArray ? 1 : std::min(bytes, 4U);
+  Term v = t_.read(array, index, at_once);
+  for (unsigned k = at_once; k < bytes; k += at_once) {
+    v = t_.concat(t_.read(array, t_.add(index, t_.constant(k, 32)), at_once), v);
+  }
+  return v;
 }
 
 void Executor::alu(State& s, const Instruction& i) {
@@ -432,11 +480,7 @@ void Executor::load(State& s, const Instruction& i) {
       const Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
       if (t_.max(at) >= kFar) throw NotKnown{"an offset without a bound"};
       oblige(s, t_.not_(t_.ult(length_, t_.add(at, c64(bytes)))));
-      Term v = t_.read(kPacketArray, t_.extract(at, 0, 32), 1);
-      for (unsigned k = 1; k < bytes; ++k) {
-        v = t_.concat(t_.read(kPacketArray, t_.extract(t_.add(at, c64(k)), 0, 32), 1), v);
-      }
-      dst = number_of(v);
+      dst = number_of(read(s.path, kPacketArray, t_.extract(at, 0, 32), bytes, 4));
       return;
     }
     case Value::Kind::MapValue: {
@@ -454,14 +498,7 @@ void Executor::load(State& s, const Instruction& i) {
         dst = number_of(t_.symbol(volatile_symbol(map, v.second, s.volatile_reads[word]++), 32));
         return;
       }
-      const unsigned array = map_array(map);
-      if (bytes == 8) {
-        const Term low = t_.read(array, t_.extract(at, 0, 32), 4);
-        const Term high = t_.read(array, t_.extract(t_.add(at, c64(4)), 0, 32), 4);
-        dst = number_of(t_.concat(high, low));
-      } else {
-        dst = number_of(t_.read(array, t_.extract(at, 0, 32), bytes));
-      }
+      dst = number_of(read(s.path, map_array(map), t_.extract(at, 0, 32), bytes, 4));
       return;
     }
   }

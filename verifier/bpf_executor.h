@@ -10,7 +10,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,11 @@ std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned time
 struct ExecutorOptions {
   // 32-bit words that may change between two reads: (map, byte offset).
   std::vector<std::pair<std::size_t, std::uint64_t>> volatile_words;
+  // May name a place by another term that is equal wherever the path condition (a conjunction)
+  // holds: `index` is a variable offset of 32 bits into `array`. For the sake of later comparisons.
+  // Where it gives nothing, a place that is a choice of two is read as a choice of two reads.
+  std::function<std::optional<Term>(const std::vector<Term>& path, unsigned array, Term index)>
+      same_place;
   std::size_t max_steps = 200000;  // instructions, calls counted as often as they are made
 };
 

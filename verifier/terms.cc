@@ -120,9 +120,102 @@ Term Terms::make(Node n) {
   }
   if (n.op != Op::Constant && n.low == n.high) return constant(n.low, n.width);
   const Term t{static_cast<std::uint32_t>(nodes_.size())};
+  std::shared_ptr<const ByteTable> table = tabulate(n);
+  if (table != nullptr && n.width == 1) {
+    // Truths about one byte that agree on all of its values are one term.
+    std::string key(reinterpret_cast<const char*>(&table->byte), sizeof table->byte);
+    for (const std::uint64_t v : table->values) key += v != 0 ? '1' : '0';
+    if (key.find('0', sizeof table->byte) == std::string::npos) return truth(true);
+    if (key.find('1', sizeof table->byte) == std::string::npos) return truth(false);
+    const auto [same, fresh] = truth_about_byte_.try_emplace(std::move(key), t);
+    if (!fresh) {
+      known_.emplace(n, same->second);
+      return same->second;
+    }
+  }
   nodes_.push_back(n);
+  tables_.push_back(std::move(table));
   known_.emplace(n, t);
   return t;
+}
+
+std::uint64_t Terms::apply(const Node& n, std::uint64_t a, std::uint64_t b, std::uint64_t c) const {
+  switch (n.op) {
+    case Op::Constant:
+    case Op::Symbol:
+    case Op::Read:
+      break;
+    case Op::Add:
+      return a + b;
+    case Op::Mul:
+      return a * b;
+    case Op::Div:
+      return b == 0 ? 0 : a / b;
+    case Op::Mod:
+      return b == 0 ? a : a % b;
+    case Op::And:
+      return a & b;
+    case Op::Or:
+      return a | b;
+    case Op::Xor:
+      return a ^ b;
+    case Op::Not:
+      return ~a;
+    case Op::Shl:
+      return b >= n.width ? 0 : a << b;
+    case Op::Lshr:
+      return b >= n.width ? 0 : a >> b;
+    case Op::Ashr:
+      return static_cast<std::uint64_t>(static_cast<std::int64_t>(sign_extended(a, n.width)) >>
+                                        std::min<std::uint64_t>(b, n.width - 1U));
+    case Op::Concat:
+      return a << width(n.b) | b;
+    case Op::Extract:
+      return a >> n.value;
+    case Op::Eq:
+      return a == b ? 1 : 0;
+    case Op::Ult:
+      return a < b ? 1 : 0;
+    case Op::Ite:
+      return a != 0 ? b : c;
+  }
+  return 0;
+}
+
+std::shared_ptr<const Terms::ByteTable> Terms::tabulate(const Node& n) const {
+  if (n.op == Op::Constant || n.op == Op::Symbol) return nullptr;
+  auto out = std::make_shared<ByteTable>();
+  if (n.op == Op::Read) {
+    if (n.width != 8) return nullptr;
+    out->byte = static_cast<std::uint32_t>(nodes_.size());
+    for (std::size_t v = 0; v < 256; ++v) out->values[v] = v;
+    return out;
+  }
+  const ByteTable* of[3] = {};
+  const Term operands[] = {n.a, n.b, n.c};
+  const unsigned count = operand_count(n.op);
+  for (unsigned k = 0; k < count; ++k) {
+    of[k] = tables_[operands[k].index].get();
+    if (of[k] == nullptr && !is_constant(operands[k])) return nullptr;
+    if (of[k] == nullptr) continue;
+    if (out->byte != ByteTable::kNone && out->byte != of[k]->byte) return nullptr;
+    out->byte = of[k]->byte;
+  }
+  if (out->byte == ByteTable::kNone) return nullptr;
+  for (std::size_t v = 0; v < 256; ++v) {
+    std::uint64_t x[3] = {};
+    for (unsigned k = 0; k < count; ++k) {
+      x[k] = of[k] != nullptr ? of[k]->values[v] : value(operands[k]);
+    }
+    out->values[v] = apply(n, x[0], x[1], x[2]) & mask(n.width);
+  }
+  return out;
+}
+
+unsigned Terms::operand_count(Op op) {
+  if (op == Op::Constant || op == Op::Symbol) return 0;
+  if (op == Op::Read || op == Op::Not || op == Op::Extract) return 1;
+  return op == Op::Ite ? 3 : 2;
 }
 
 Term Terms::constant(std::uint64_t value, unsigned width) {
@@ -364,6 +457,12 @@ Term Terms::mod(Term a, Term b) {
   return make(n);
 }
 
+Term Terms::without_constant(Term a) {
+  Linear sum = linear(a, width(a));
+  sum.constant = 0;
+  return from_linear(sum);
+}
+
 // ---- bits side by side
 
 std::vector<Term> Terms::pieces(Term t) const {
@@ -424,6 +523,7 @@ Term Terms::sext(Term a, unsigned w) {
   if (from >= w) return a;
   if (is_constant(a)) return constant(sign_extended(value(a), from), w);
   const Term sign = extract(a, from - 1, 1);
+  if (from == 1) return ite(a, constant(mask(w), w), constant(0, w));
   return join({a, ite(sign, constant(mask(w - from), w - from), constant(0, w - from))});
 }
 
@@ -733,14 +833,36 @@ Term Terms::ite(Term condition, Term yes, Term no) {
     if (is_constant(no)) {
       return value(no) != 0 ? or_(not_(condition), yes) : and_(condition, yes);
     }
-  } else if (node(yes).op == Op::Concat || node(no).op == Op::Concat) {
-    const auto parts = segments(yes, no);
-    const bool some_equal =
-        std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.first == p.second; });
-    if (some_equal) {
-      std::vector<Term> out;
-      for (const auto& [x, y] : parts) out.push_back(ite(condition, x, y));
-      return join(out);
+  } else if (!constants) {
+    // What both sums have in common stands before the choice.
+    Linear x = linear(yes, w), y = linear(no, w), common{w, std::min(x.constant, y.constant), {}};
+    std::uint64_t low = 0, high = 0;
+    if (exact_bounds(x, low, high) && exact_bounds(y, low, high)) {
+      for (const auto& part : x.parts) {
+        if (std::find(y.parts.begin(), y.parts.end(), part) != y.parts.end()) {
+          common.parts.push_back(part);
+        }
+      }
+      if (common.constant != 0 || !common.parts.empty()) {
+        for (Linear* sum : {&x, &y}) {
+          sum->constant -= common.constant;
+          for (const auto& part : common.parts) {
+            sum->parts.erase(std::find(sum->parts.begin(), sum->parts.end(), part));
+          }
+        }
+        add_to(common, ite(condition, from_linear(x), from_linear(y)), 1);
+        return from_linear(common);
+      }
+    }
+    // Zeros at both ends stand outside.
+    const std::uint64_t used = ~(node(yes).zeros & node(no).zeros) & mask(w);
+    const unsigned top = bits_of(used);
+    const auto bottom = used == 0 ? 0U : static_cast<unsigned>(std::countr_zero(used));
+    if (top < w || bottom > 0) {
+      const Term middle =
+          ite(condition, extract(yes, bottom, top - bottom), extract(no, bottom, top - bottom));
+      const Term high_part = zext(middle, w - bottom);
+      return bottom == 0 ? high_part : join({constant(0, bottom), high_part});
     }
   }
   if (constants && value(no) == 0) {
@@ -773,13 +895,9 @@ std::uint64_t Evaluator::operator()(Term root) {
     }
     const Terms::Node& n = terms_.node(t);
     const std::size_t before = todo.size();
-    if (n.op != Terms::Op::Constant && n.op != Terms::Op::Symbol) {
-      const bool three = n.op == Terms::Op::Ite;
-      const bool two = three || (n.op != Terms::Op::Read && n.op != Terms::Op::Not &&
-                                 n.op != Terms::Op::Extract);
-      if (!done_[n.a.index]) todo.push_back(n.a);
-      if (two && !done_[n.b.index]) todo.push_back(n.b);
-      if (three && !done_[n.c.index]) todo.push_back(n.c);
+    const Term operands[] = {n.a, n.b, n.c};
+    for (unsigned k = 0; k < Terms::operand_count(n.op); ++k) {
+      if (!done_[operands[k].index]) todo.push_back(operands[k]);
     }
     if (todo.size() != before) continue;
     values_[t.index] = compute(n) & mask(n.width);
@@ -790,54 +908,15 @@ std::uint64_t Evaluator::operator()(Term root) {
 }
 
 std::uint64_t Evaluator::compute(const Terms::Node& n) {
-  using Op = Terms::Op;
-  const auto v = [&](Term t) { return values_[t.index]; };
-  switch (n.op) {
-    case Op::Constant:
-      return n.value;
-    case Op::Symbol:
-      return assignment_.symbol(terms_.symbol_name(n.value));
-    case Op::Read:
-      return assignment_.read(static_cast<unsigned>(n.value >> 8U),
-                              static_cast<std::uint32_t>(v(n.a)),
-                              static_cast<unsigned>(n.value & 255U));
-    case Op::Add:
-      return v(n.a) + v(n.b);
-    case Op::Mul:
-      return v(n.a) * v(n.b);
-    case Op::Div:
-      return v(n.b) == 0 ? 0 : v(n.a) / v(n.b);
-    case Op::Mod:
-      return v(n.b) == 0 ? v(n.a) : v(n.a) % v(n.b);
-    case Op::And:
-      return v(n.a) & v(n.b);
-    case Op::Or:
-      return v(n.a) | v(n.b);
-    case Op::Xor:
-      return v(n.a) ^ v(n.b);
-    case Op::Not:
-      return ~v(n.a);
-    case Op::Shl:
-      return v(n.b) >= n.width ? 0 : v(n.a) << v(n.b);
-    case Op::Lshr:
-      return v(n.b) >= n.width ? 0 : v(n.a) >> v(n.b);
-    case Op::Ashr: {
-      const std::uint64_t by = std::min<std::uint64_t>(v(n.b), n.width - 1U);
-      const auto value = static_cast<std::int64_t>(sign_extended(v(n.a), n.width));
-      return static_cast<std::uint64_t>(value >> by);
-    }
-    case Op::Concat:
-      return v(n.a) << terms_.width(n.b) | v(n.b);
-    case Op::Extract:
-      return v(n.a) >> n.value;
-    case Op::Eq:
-      return v(n.a) == v(n.b) ? 1 : 0;
-    case Op::Ult:
-      return v(n.a) < v(n.b) ? 1 : 0;
-    case Op::Ite:
-      return v(n.a) != 0 ? v(n.b) : v(n.c);
+  if (n.op == Terms::Op::Constant) return n.value;
+  if (n.op == Terms::Op::Symbol) return assignment_.symbol(terms_.symbol_name(n.value));
+  const std::uint64_t a = values_[n.a.index];
+  if (n.op == Terms::Op::Read) {
+    return assignment_.read(static_cast<unsigned>(n.value >> 8U), static_cast<std::uint32_t>(a),
+                            static_cast<unsigned>(n.value & 255U));
   }
-  return 0;
+  const unsigned count = Terms::operand_count(n.op);
+  return terms_.apply(n, a, count > 1 ? values_[n.b.index] : 0, count > 2 ? values_[n.c.index] : 0);
 }
 
 }  // namespace policyc::verify

@@ -4,8 +4,10 @@
 // 1. No solver here (z3_terms.cc is one).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -89,6 +91,14 @@ class Terms {
   Term slt(Term a, Term b);
   Term ite(Term condition, Term yes, Term no);
 
+  static unsigned operand_count(Op op);
+  // What an operation gives; more bits than the node's width may be set.
+  std::uint64_t apply(const Node& n, std::uint64_t a, std::uint64_t b, std::uint64_t c) const;
+
+  // The sum's constant, and the sum without it.
+  std::uint64_t constant_part(Term a) const { return linear(a, width(a)).constant; }
+  Term without_constant(Term a);
+
  private:
   // A linear sum modulo 2^width: constant + sum of coefficient × value of the term.
   struct Linear {
@@ -112,6 +122,14 @@ class Terms {
   Term bitwise(Bitwise op, Term a, Term b);
   Term shift_by(Op op, Term a, std::uint64_t by);
 
+  // The values of a term that depends on one byte read from a table and on nothing else.
+  struct ByteTable {
+    static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+    std::uint32_t byte = kNone;  // the node of the read
+    std::array<std::uint64_t, 256> values{};
+  };
+  std::shared_ptr<const ByteTable> tabulate(const Node& n) const;
+
   struct KeyHash {
     std::size_t operator()(const Node& n) const;
   };
@@ -122,6 +140,8 @@ class Terms {
     }
   };
   std::vector<Node> nodes_;
+  std::vector<std::shared_ptr<const ByteTable>> tables_;  // per node, or none
+  std::unordered_map<std::string, Term> truth_about_byte_;
   std::unordered_map<Node, Term, KeyHash, KeyEqual> known_;
   std::vector<std::string> names_;
   std::unordered_map<std::string, std::uint64_t> number_of_;

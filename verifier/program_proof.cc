@@ -1,0 +1,430 @@
+#include "verifier/program_proof.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <utility>
+
+#include "verifier/bpf_executor.h"
+
+namespace policyc::verify {
+
+namespace {
+
+// Where the object keeps the two maps.
+struct MapNumbers {
+  std::size_t node = 0, policy = 0;
+};
+
+// The variable parts of the places that the meaning reads, in its order.
+class Places {
+ public:
+  void add(Terms& terms, unsigned array, Term index) {
+    if (terms.is_constant(index)) return;
+    const Term part = terms.without_constant(index);
+    auto& known = of_array_[array];
+    if (std::find(known.begin(), known.end(), part) == known.end()) known.push_back(part);
+  }
+  const std::vector<Term>& of(unsigned array) { return of_array_[array]; }
+
+ private:
+  std::map<unsigned, std::vector<Term>> of_array_;
+};
+
+class SymbolicTables {
+ public:
+  SymbolicTables(Terms& terms, MapNumbers maps, Places& places)
+      : terms_(terms), maps_(maps), places_(places) {}
+  Term word(DatapathMap map, Term offset, unsigned bytes) {
+    const unsigned array = map_array(map == DatapathMap::Node ? maps_.node : maps_.policy);
+    places_.add(terms_, array, offset);
+    return terms_.read(array, offset, bytes);
+  }
+
+ private:
+  Terms& terms_;
+  MapNumbers maps_;
+  Places& places_;
+};
+
+class SymbolicPacket {
+ public:
+  SymbolicPacket(Terms& terms, Places& places) : terms_(terms), places_(places) {}
+  Term length() { return terms_.zext(terms_.symbol(kPacketLength, 16), 32); }
+  Term byte(Term at) {
+    places_.add(terms_, kPacketArray, at);
+    return terms_.read(kPacketArray, at, 1);
+  }
+
+ private:
+  Terms& terms_;
+  Places& places_;
+};
+
+// Packets and tables to try things with: what differs there needs no solver. Seeds are fixed.
+class Samples {
+ public:
+  static constexpr std::size_t kCount = 48;
+
+  Samples(const Terms& terms, bool vlan) {
+    std::mt19937 random(20260801);
+    const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
+    for (std::size_t i = 0; i < kCount; ++i) {
+      std::vector<std::uint8_t>& f = frames_.emplace_back(100 + below(60));
+      for (std::uint8_t& b : f) b = static_cast<std::uint8_t>(random());
+      static constexpr std::array<std::uint8_t, 6> kProtocols = {6, 17, 132, 1, 58, 47};
+      static constexpr std::array<std::uint8_t, 5> kExtensions = {0, 43, 44, 51, 60};
+      std::size_t at = 12;
+      for (unsigned tags = vlan ? below(3) : 0; tags != 0; --tags, at += 4) {
+        f[at] = 0x81;
+        f[at + 1] = 0;
+      }
+      const bool v6 = i % 2 == 1;
+      f[at] = v6 ? 0x86 : 0x08;
+      f[at + 1] = v6 ? 0xDD : 0x00;
+      at += 2;
+      const std::uint8_t protocol = kProtocols[below(6)];
+      if (!v6) {
+        f[at] = static_cast<std::uint8_t>(0x45 + below(3));
+        if (below(4) != 0) f[at + 6] = f[at + 7] = 0;
+        f[at + 9] = protocol;
+        continue;
+      }
+      f[at] = 0x60;
+      std::size_t next = at + 6;
+      at += 40;
+      for (std::size_t n = i / 2 % 8; n != 0 && at + 20 < f.size(); --n) {
+        f[next] = kExtensions[below(5)];
+        const bool fragment = f[next] == 44, auth = f[next] == 51;
+        if (fragment && n > 1) f[at + 2] = f[at + 3] = 0;
+        f[at + 1] = static_cast<std::uint8_t>(auth ? 2 : 0);
+        next = at;
+        at += auth ? 16 : 8;
+      }
+      f[next] = protocol;
+    }
+    for (std::size_t i = 0; i < kCount; ++i) {
+      evaluators_.emplace_back(
+          terms, Assignment{[this, i](const std::string& name) -> std::uint64_t {
+                              if (name == kPacketLength) return frames_[i].size();
+                              return name == context_symbol(kSkbVlanPresent) ? 0 : i;
+                            },
+                            [this, i](unsigned array, std::uint32_t index, unsigned bytes) {
+                              return contents(i, array, index, bytes);
+                            }});
+    }
+  }
+
+  std::uint64_t value(std::size_t sample, Term t) { return evaluators_[sample](t); }
+
+ private:
+  std::uint64_t contents(std::size_t i, unsigned array, std::uint32_t index, unsigned bytes) {
+    if (array == kPacketArray) return index < frames_[i].size() ? frames_[i][index] : 0;
+    if (bytes == 1 && index >= 64 && index < 320) {  // protocol classes
+      switch (index - 64) {
+        case 6:
+          return 1;
+        case 17:
+          return 2;
+        case 132:
+          return 3;
+        case 1:
+          return 4;
+        case 58:
+          return 5;
+        default:
+          return 0;
+      }
+    }
+    std::uint64_t v = (index + 1) * 0x9E3779B97F4A7C15ULL ^ (i + array) * 0xC2B2AE3D27D4EB4FULL;
+    v ^= v >> 31U;
+    return v * 0x94D049BB133111EBULL >> 13U;
+  }
+
+  std::vector<std::vector<std::uint8_t>> frames_;
+  std::vector<Evaluator> evaluators_;
+};
+
+// Recognises, while the program is executed, the places that the meaning reads too: both then read
+// the same term, and nothing is left to be said about the tables at the end.
+class Matcher {
+ public:
+  Matcher(Terms& terms, Places& places, TermSolver& solver, bool vlan)
+      : t_(terms), places_(places), solver_(solver), samples_(terms, vlan) {}
+
+  std::optional<Term> operator()(const std::vector<Term>& path, unsigned array, Term index) {
+    const std::vector<Term>& known = places_.of(array);
+    const Term part = t_.without_constant(index);
+    const std::uint64_t constant = t_.constant_part(index);
+    if (std::find(known.begin(), known.end(), part) != known.end()) return index;
+    const auto moved = [&](Term to, std::uint64_t by) {
+      return t_.add(to, t_.constant(constant + by, 32));
+    };
+    std::vector<Term> given = path;
+    std::sort(given.begin(), given.end());
+    for (const Match& m : matches_[{array, part}]) {
+      if (std::includes(given.begin(), given.end(), m.path.begin(), m.path.end())) {
+        return moved(m.to, m.by);
+      }
+    }
+    Term condition = t_.truth(true), light = t_.truth(true);
+    for (const Term x : path) {
+      condition = t_.and_(condition, x);
+      if (plain(x)) light = t_.and_(light, x);
+    }
+    std::vector<std::size_t> reached;
+    for (std::size_t i = 0; i < Samples::kCount; ++i) {
+      if (samples_.value(i, condition) != 0) reached.push_back(i);
+    }
+    for (const Term to : known) {
+      std::uint64_t by = 0;
+      bool same = true;
+      for (const std::size_t i : reached) {
+        const std::uint64_t d = (samples_.value(i, part) - samples_.value(i, to)) & 0xFFFFFFFFU;
+        if (i == reached.front()) by = d;
+        same = same && d == by;
+      }
+      if (!same) continue;
+      const Term other = t_.add(to, t_.constant(by, 32));
+      const Term differs = t_.and_(array == kPacketArray || array == 1 ? light : condition,
+                                   t_.not_(t_.eq(part, other)));
+      const bool never = t_.is_constant(differs, 0) ||
+                         (!t_.is_constant(differs) && ask(differs) == TermAnswer::Kind::Never);
+      if (!never) continue;
+      matches_[{array, part}].push_back({given, to, by});
+      return moved(to, by);
+    }
+    return std::nullopt;
+  }
+
+  std::uint64_t resources = 0;
+
+ private:
+  struct Match {
+    std::vector<Term> path;  // sorted; the match holds where all of these do
+    Term to;
+    std::uint64_t by = 0;
+  };
+
+  // Of packet bytes and protocol classes only.
+  bool plain(Term root) {
+    if (plain_.size() < t_.size()) plain_.resize(t_.size());
+    std::vector<Term> todo = {root};
+    while (!todo.empty()) {
+      const Term t = todo.back();
+      const Terms::Node& n = t_.node(t);
+      const Term of[] = {n.a, n.b, n.c};
+      const std::size_t before = todo.size();
+      for (unsigned k = 0; k < Terms::operand_count(n.op); ++k) {
+        if (plain_[of[k].index] == 0) todo.push_back(of[k]);
+      }
+      if (todo.size() != before) continue;
+      bool good = n.op != Terms::Op::Mul && !(n.op == Terms::Op::Read && (n.value & 255U) != 1);
+      for (unsigned k = 0; k < Terms::operand_count(n.op); ++k) {
+        good = good && plain_[of[k].index] == 1;
+      }
+      plain_[t.index] = good ? 1 : 2;
+      todo.pop_back();
+    }
+    return plain_[root.index] == 1;
+  }
+
+  TermAnswer::Kind ask(Term differs) {
+    const TermAnswer answer = solver_.ask(t_, differs, TermSolver::Relate::None);
+    resources += answer.resources;
+    return answer.kind;
+  }
+
+  Terms& t_;
+  Places& places_;
+  TermSolver& solver_;
+  Samples samples_;
+  std::vector<std::uint8_t> plain_;  // 1 yes, 2 no
+  std::map<std::pair<unsigned, Term>, std::vector<Match>> matches_;
+};
+
+class FramePacket {
+ public:
+  explicit FramePacket(const std::vector<std::uint8_t>& frame) : frame_(frame) {}
+  Number length() const { return {frame_.size(), 32}; }
+  Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
+
+ private:
+  const std::vector<std::uint8_t>& frame_;
+};
+
+void word_into(std::string& bytes, std::uint32_t at, unsigned count, std::uint64_t value) {
+  if (at + std::size_t{count} <= bytes.size()) std::memcpy(bytes.data() + at, &value, count);
+}
+
+PacketFate fate_from(Evaluator& evaluate, const Fate<Term>& fate) {
+  PacketFate out;
+  out.action = static_cast<std::uint32_t>(evaluate(fate.action));
+  out.mark = static_cast<std::uint32_t>(evaluate(fate.mark));
+  for (std::size_t k = 0; k < 5; ++k) {
+    out.cb[k] = static_cast<std::uint32_t>(evaluate(fate.cb[k]));
+  }
+  return out;
+}
+
+}  // namespace
+
+PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_present,
+                   unsigned direction, const DatapathShape& shape, std::string_view node,
+                   std::string_view policy) {
+  Numbers numbers;
+  const MapBytes bytes(node, policy);
+  const FramePacket packet(frame);
+  PacketMeaning<Numbers, Number, const MapBytes, const FramePacket> meaning(numbers, shape, bytes,
+                                                                            packet, direction);
+  const Fate<Number> fate =
+      meaning.fate({}, {vlan_present, 32}, bytes.word(DatapathMap::Node, {0, 32}, 4));
+  PacketFate out;
+  out.action = static_cast<std::uint32_t>(fate.action.value);
+  out.mark = static_cast<std::uint32_t>(fate.mark.value);
+  for (std::size_t k = 0; k < 5; ++k) out.cb[k] = static_cast<std::uint32_t>(fate.cb[k].value);
+  return out;
+}
+
+ProofReport prove_program(const ebpf::Object& object, const std::string& program,
+                          unsigned direction, const DatapathShape& shape, TermSolver& solver) {
+  ProofReport report;
+  const ebpf::Program* code = object.program(program);
+  const ebpf::Map* node = object.map(".bss");
+  const ebpf::Map* policy = object.map(".data.policy");
+  if (code == nullptr || node == nullptr || policy == nullptr || !node->data || !policy->data) {
+    report.reason = fmt::format("the object has no program {} over the two tables", program);
+    return report;
+  }
+  if (node->size != shape.node_size() || policy->size != shape.policy_size()) {
+    report.reason = fmt::format("the tables have {} and {} bytes; their sizes say {} and {}",
+                                node->size, policy->size, shape.node_size(), shape.policy_size());
+    return report;
+  }
+  report.instructions = code->code.size();
+  const auto number = [&](const ebpf::Map* m) {
+    return static_cast<std::size_t>(m - object.maps.data());
+  };
+  const MapNumbers maps{number(node), number(policy)};
+  Terms terms;
+  solver.forget();
+  const std::size_t asked_before = solver.asked();
+  Fate<Term> before;
+  before.action = terms.constant(0, 32);
+  before.mark = terms.symbol(context_symbol(kSkbMark), 32);
+  for (std::size_t k = 0; k < 5; ++k) {
+    before.cb[k] = terms.symbol(context_symbol(kSkbCb + 4 * k), 32);
+  }
+  Places places;
+  SymbolicTables tables(terms, maps, places);
+  SymbolicPacket packet(terms, places);
+  const Term vlan = terms.symbol(context_symbol(kSkbVlanPresent), 32);
+  const Term generation = terms.symbol(volatile_symbol(maps.node, 0, 0), 32);
+  PacketMeaning<Terms, Term, SymbolicTables, SymbolicPacket> meaning(terms, shape, tables, packet,
+                                                                     direction);
+  const Fate<Term> want = meaning.fate(before, vlan, generation);
+  Matcher matcher(terms, places, solver, shape.vlan);
+  ExecutorOptions options;
+  options.volatile_words = {{maps.node, 0}};
+  options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
+    return matcher(path, array, index);
+  };
+  const auto run = execute(terms, object, *code, options);
+  report.terms = terms.size();
+  report.questions = solver.asked() - asked_before;
+  report.resources = matcher.resources;
+  if (!run) {
+    report.reason = run.error();
+    return report;
+  }
+  Fate<Term> does = before;
+  does.action = run->result;
+  for (const auto& [offset, word] : run->context) {
+    (offset == kSkbMark ? does.mark : does.cb[(offset - kSkbCb) / 4]) = word;
+  }
+  // An access outside, or another fate.
+  Term outside = terms.truth(false);
+  for (const Obligation& o : run->obligations) {
+    outside = terms.or_(outside, terms.and_(o.when, terms.not_(o.holds)));
+  }
+  Term differs = terms.not_(terms.eq(does.action, want.action));
+  differs = terms.or_(differs, terms.not_(terms.eq(does.mark, want.mark)));
+  for (std::size_t k = 0; k < 5; ++k) {
+    differs = terms.or_(differs, terms.not_(terms.eq(does.cb[k], want.cb[k])));
+  }
+  const Term wrong = terms.or_(outside, differs);
+  report.terms = terms.size();
+  if (terms.is_constant(wrong, 0)) {
+    report.answer = ProofReport::Answer::Proved;
+    return report;
+  }
+  TermAnswer answer = solver.ask(terms, wrong, TermSolver::Relate::Bytes);
+  report.resources += answer.resources;
+  if (answer.kind == TermAnswer::Kind::Possible) {
+    answer = solver.ask(terms, wrong, TermSolver::Relate::All);
+    report.resources += answer.resources;
+  }
+  report.questions = solver.asked() - asked_before;
+  if (answer.kind == TermAnswer::Kind::Never) {
+    report.answer = ProofReport::Answer::Proved;
+    return report;
+  }
+  if (answer.kind == TermAnswer::Kind::Unknown) {
+    report.reason = answer.reason;
+    return report;
+  }
+  ProgramWitness w;
+  const auto symbol = [&](const std::string& name) {
+    const auto it = answer.symbols.find(name);
+    return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
+  };
+  w.frame.resize(symbol(kPacketLength));
+  w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
+  w.node.resize(node->size);
+  w.policy.resize(policy->size);
+  const auto generation_value =
+      static_cast<std::uint32_t>(symbol(volatile_symbol(maps.node, 0, 0)));
+  std::memcpy(w.node.data(), &generation_value, 4);
+  for (const TermAnswer::Read& r : answer.reads) {
+    if (r.array == kPacketArray) {
+      if (r.index < w.frame.size()) w.frame[r.index] = static_cast<std::uint8_t>(r.value);
+    } else if (r.array == map_array(maps.node)) {
+      word_into(w.node, r.index, r.bytes, r.value);
+    } else if (r.array == map_array(maps.policy)) {
+      word_into(w.policy, r.index, r.bytes, r.value);
+    }
+  }
+  // What the solver says is looked at once more, over the bytes that would really be there.
+  Evaluator evaluate(terms,
+                     {[&](const std::string& name) -> std::uint64_t {
+                        if (name == kPacketLength) return w.frame.size();
+                        if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
+                        return name.find('#') != std::string::npos ? generation_value : 0;
+                      },
+                      [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
+                        std::uint64_t v = 0;
+                        if (array == kPacketArray)
+                          return index < w.frame.size() ? w.frame[index] : 0;
+                        const std::string& from = array == map_array(maps.node) ? w.node : w.policy;
+                        if (index + std::size_t{bytes} <= from.size()) {
+                          std::memcpy(&v, from.data() + index, bytes);
+                        }
+                        return v;
+                      }});
+  if (evaluate(wrong) == 0) {
+    report.reason = "the solver found a difference that does not show in a concrete run";
+    return report;
+  }
+  for (const Obligation& o : run->obligations) {
+    if (evaluate(o.when) != 0 && evaluate(o.holds) == 0 && w.outside.empty()) w.outside = o.what;
+  }
+  w.program = fate_from(evaluate, does);
+  w.meaning = fate_from(evaluate, want);
+  report.answer = ProofReport::Answer::Refuted;
+  report.witness = std::move(w);
+  return report;
+}
+
+}  // namespace policyc::verify

@@ -1,0 +1,54 @@
+// The program half of the translation validation: the bytes of an object file do to every packet,
+// with every contents of the tables, what the layout says the tables mean (datapath_meaning.h). The
+// image half (image_check.h) says that the tables mean the policy.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/bpf/object.h"
+#include "verifier/datapath_meaning.h"
+#include "verifier/terms_solver.h"
+
+namespace policyc::verify {
+
+// What tc and the packet's buffer hold after a run.
+struct PacketFate {
+  std::uint32_t action = 0;
+  std::uint32_t mark = 0;
+  std::array<std::uint32_t, 5> cb{};
+  friend bool operator==(const PacketFate&, const PacketFate&) = default;
+};
+
+// A packet and table contents for which program and meaning differ.
+struct ProgramWitness {
+  std::vector<std::uint8_t> frame;
+  std::uint32_t vlan_present = 0;
+  std::string node, policy;  // the whole values of the two maps
+  PacketFate program, meaning;
+  std::string outside;  // an access outside the packet or a map, where that is what is wrong
+};
+
+struct ProofReport {
+  enum class Answer : std::uint8_t { Proved, Refuted, NotProved } answer = Answer::NotProved;
+  std::string reason;  // NotProved: why
+  std::optional<ProgramWitness> witness;
+  std::size_t instructions = 0, terms = 0, questions = 0;
+  std::uint64_t resources = 0;  // the solver's own count
+};
+
+// One program of the object, "policyc_ingress" (direction 0) or "policyc_egress" (1).
+ProofReport prove_program(const ebpf::Object& object, const std::string& program,
+                          unsigned direction, const DatapathShape& shape, TermSolver& solver);
+
+// What the meaning says of one packet over given map values: the other side of a witness.
+PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_present,
+                   unsigned direction, const DatapathShape& shape, std::string_view node,
+                   std::string_view policy);
+
+}  // namespace policyc::verify

@@ -1,0 +1,54 @@
+// Whether a truth value can be true: asked of an SMT solver, over all symbols and all contents of
+// the tables.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "verifier/terms.h"
+
+namespace policyc::verify {
+
+struct TermAnswer {
+  enum class Kind : std::uint8_t { Never, Possible, Unknown } kind = Kind::Unknown;
+  std::string reason;  // Unknown: why
+  std::uint64_t resources = 0;
+  // Possible: what makes it true. Reads by (array, index, bytes); everything else may be 0.
+  std::map<std::string, std::uint64_t> symbols;
+  struct Read {
+    unsigned array = 0;
+    std::uint32_t index = 0;
+    unsigned bytes = 0;
+    std::uint64_t value = 0;
+  };
+  std::vector<Read> reads;
+};
+
+// Reads of tables are taken as numbers of which only this is known: equal places hold equal numbers
+// (reads of different sizes are not related). So "never" holds for every contents; "possible" is to
+// be checked with an Evaluator. Makes its context at the first question.
+class TermSolver {
+ public:
+  explicit TermSolver(std::uint64_t budget = 50'000'000);  // of the solver's own count
+  ~TermSolver();
+  TermSolver(const TermSolver&) = delete;
+  TermSolver& operator=(const TermSolver&) = delete;
+  static bool available();  // whether this build has a solver
+  // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
+  enum class Relate : std::uint8_t { None, Bytes, All };
+  TermAnswer ask(const Terms& terms, Term truth, Relate relate);
+  // To be called before terms of another store are asked about.
+  void forget();
+  std::size_t asked() const { return asked_; }
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  std::uint64_t budget_;
+  std::size_t asked_ = 0;
+};
+
+}  // namespace policyc::verify
