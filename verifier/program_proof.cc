@@ -68,7 +68,7 @@ class Samples {
  public:
   static constexpr std::size_t kCount = 48;
 
-  Samples(const Terms& terms, bool vlan) {
+  Samples(const Terms& terms, bool vlan) : terms_(terms) {
     std::mt19937 random(20260801);
     const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
     for (std::size_t i = 0; i < kCount; ++i) {
@@ -119,6 +119,24 @@ class Samples {
 
   std::uint64_t value(std::size_t sample, Term t) { return evaluators_[sample](t); }
 
+  // The sample as a solver would give it.
+  TermAnswer answer(std::size_t sample) {
+    TermAnswer out;
+    out.kind = TermAnswer::Kind::Possible;
+    out.symbols[kPacketLength] = frames_[sample].size();
+    for (std::uint32_t k = 0; k < terms_.size(); ++k) {
+      const Terms::Node& n = terms_.node({k});
+      if (n.op == Terms::Op::Symbol && n.width == 32) {
+        out.symbols[terms_.symbol_name(n.value)] = value(sample, {k});
+      }
+      if (n.op != Terms::Op::Read) continue;
+      out.reads.push_back({static_cast<unsigned>(n.value >> 8U),
+                           static_cast<std::uint32_t>(value(sample, n.a)),
+                           static_cast<unsigned>(n.value & 255U), value(sample, {k})});
+    }
+    return out;
+  }
+
  private:
   std::uint64_t contents(std::size_t i, unsigned array, std::uint32_t index, unsigned bytes) {
     if (array == kPacketArray) return index < frames_[i].size() ? frames_[i][index] : 0;
@@ -143,6 +161,7 @@ class Samples {
     return v * 0x94D049BB133111EBULL >> 13U;
   }
 
+  const Terms& terms_;
   std::vector<std::vector<std::uint8_t>> frames_;
   std::vector<Evaluator> evaluators_;
 };
@@ -200,6 +219,7 @@ class Matcher {
   }
 
   std::uint64_t resources = 0;
+  Samples& samples() { return samples_; }
 
  private:
   struct Match {
@@ -360,70 +380,74 @@ ProofReport prove_program(const ebpf::Object& object, const std::string& program
     report.answer = ProofReport::Answer::Proved;
     return report;
   }
-  TermAnswer answer = solver.ask(terms, wrong, TermSolver::Relate::Bytes);
-  report.resources += answer.resources;
-  if (answer.kind == TermAnswer::Kind::Possible) {
-    answer = solver.ask(terms, wrong, TermSolver::Relate::All);
-    report.resources += answer.resources;
-  }
-  report.questions = solver.asked() - asked_before;
-  if (answer.kind == TermAnswer::Kind::Never) {
-    report.answer = ProofReport::Answer::Proved;
-    return report;
-  }
-  if (answer.kind == TermAnswer::Kind::Unknown) {
-    report.reason = answer.reason;
-    return report;
-  }
-  ProgramWitness w;
-  const auto symbol = [&](const std::string& name) {
-    const auto it = answer.symbols.find(name);
-    return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
+  // What an answer says is looked at once more, over the bytes that would really be there.
+  const auto confirmed = [&](const TermAnswer& answer) {
+    ProgramWitness w;
+    const auto symbol = [&](const std::string& name) {
+      const auto it = answer.symbols.find(name);
+      return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
+    };
+    w.frame.resize(symbol(kPacketLength));
+    w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
+    w.node.resize(node->size);
+    w.policy.resize(policy->size);
+    const auto generation_value =
+        static_cast<std::uint32_t>(symbol(volatile_symbol(maps.node, 0, 0)));
+    std::memcpy(w.node.data(), &generation_value, 4);
+    for (const TermAnswer::Read& r : answer.reads) {
+      if (r.array == kPacketArray) {
+        if (r.index < w.frame.size()) w.frame[r.index] = static_cast<std::uint8_t>(r.value);
+      } else if (r.array == map_array(maps.node)) {
+        word_into(w.node, r.index, r.bytes, r.value);
+      } else if (r.array == map_array(maps.policy)) {
+        word_into(w.policy, r.index, r.bytes, r.value);
+      }
+    }
+    Evaluator evaluate(
+        terms, {[&](const std::string& name) -> std::uint64_t {
+                  if (name == kPacketLength) return w.frame.size();
+                  if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
+                  return name.find('#') != std::string::npos ? generation_value : 0;
+                },
+                [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
+                  std::uint64_t v = 0;
+                  if (array == kPacketArray) return index < w.frame.size() ? w.frame[index] : 0;
+                  const std::string& from = array == map_array(maps.node) ? w.node : w.policy;
+                  if (index + std::size_t{bytes} <= from.size()) {
+                    std::memcpy(&v, from.data() + index, bytes);
+                  }
+                  return v;
+                }});
+    if (evaluate(wrong) == 0) return false;
+    for (const Obligation& o : run->obligations) {
+      if (evaluate(o.when) != 0 && evaluate(o.holds) == 0 && w.outside.empty()) w.outside = o.what;
+    }
+    w.program = fate_from(evaluate, does);
+    w.meaning = fate_from(evaluate, want);
+    report.answer = ProofReport::Answer::Refuted;
+    report.witness = std::move(w);
+    return true;
   };
-  w.frame.resize(symbol(kPacketLength));
-  w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
-  w.node.resize(node->size);
-  w.policy.resize(policy->size);
-  const auto generation_value =
-      static_cast<std::uint32_t>(symbol(volatile_symbol(maps.node, 0, 0)));
-  std::memcpy(w.node.data(), &generation_value, 4);
-  for (const TermAnswer::Read& r : answer.reads) {
-    if (r.array == kPacketArray) {
-      if (r.index < w.frame.size()) w.frame[r.index] = static_cast<std::uint8_t>(r.value);
-    } else if (r.array == map_array(maps.node)) {
-      word_into(w.node, r.index, r.bytes, r.value);
-    } else if (r.array == map_array(maps.policy)) {
-      word_into(w.policy, r.index, r.bytes, r.value);
+  for (std::size_t i = 0; i < Samples::kCount; ++i) {
+    if (matcher.samples().value(i, wrong) != 0 && confirmed(matcher.samples().answer(i))) {
+      return report;
     }
   }
-  // What the solver says is looked at once more, over the bytes that would really be there.
-  Evaluator evaluate(terms,
-                     {[&](const std::string& name) -> std::uint64_t {
-                        if (name == kPacketLength) return w.frame.size();
-                        if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
-                        return name.find('#') != std::string::npos ? generation_value : 0;
-                      },
-                      [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
-                        std::uint64_t v = 0;
-                        if (array == kPacketArray)
-                          return index < w.frame.size() ? w.frame[index] : 0;
-                        const std::string& from = array == map_array(maps.node) ? w.node : w.policy;
-                        if (index + std::size_t{bytes} <= from.size()) {
-                          std::memcpy(&v, from.data() + index, bytes);
-                        }
-                        return v;
-                      }});
-  if (evaluate(wrong) == 0) {
-    report.reason = "the solver found a difference that does not show in a concrete run";
-    return report;
+  for (const auto relate : {TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
+    const TermAnswer answer = solver.ask(terms, wrong, relate);
+    report.questions = solver.asked() - asked_before;
+    report.resources += answer.resources;
+    if (answer.kind == TermAnswer::Kind::Never) {
+      report.answer = ProofReport::Answer::Proved;
+      return report;
+    }
+    if (answer.kind == TermAnswer::Kind::Unknown) {
+      report.reason = answer.reason;
+      return report;
+    }
+    if (confirmed(answer)) return report;
   }
-  for (const Obligation& o : run->obligations) {
-    if (evaluate(o.when) != 0 && evaluate(o.holds) == 0 && w.outside.empty()) w.outside = o.what;
-  }
-  w.program = fate_from(evaluate, does);
-  w.meaning = fate_from(evaluate, want);
-  report.answer = ProofReport::Answer::Refuted;
-  report.witness = std::move(w);
+  report.reason = "the solver found a difference that does not show in a concrete run";
   return report;
 }
 
