@@ -1,5 +1,5 @@
 // Translation validation has teeth: the emitted program is proved, mutants that the kernel shows to
-// differ are not, and changed tables are found. POLICYC_MUTANTS=N tries N mutants (default 2).
+// differ are not, and changed tables are found. POLICYC_MUTANTS=N tries N mutants (default 4).
 #include "verifier/program_proof.h"
 
 #include <gtest/gtest.h>
@@ -43,7 +43,7 @@ TEST(ProgramProof, TheProgramIsProvedAndMutantsAreNot) {
   ASSERT_EQ(original.answer, ProofReport::Answer::Proved) << original.reason;
 
   const char* wanted = std::getenv("POLICYC_MUTANTS");
-  const int mutants = wanted == nullptr ? 2 : std::atoi(wanted);
+  const int mutants = wanted == nullptr ? 4 : std::atoi(wanted);
   std::mt19937 random(20260801);
   // Tables in which many packets find something.
   std::string node(shape.node_size(), '\0'), policy(shape.policy_size(), '\0');
