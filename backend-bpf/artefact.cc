@@ -8,6 +8,7 @@
 #include <set>
 
 #include "backend-bpf/compiler.h"
+#include "backend-bpf/http_code.h"
 #include "backend-bpf/image.h"
 #include "backend-bpf/program.h"
 #include "ir/base/file.h"
@@ -217,6 +218,7 @@ class Compilation {
  private:
   struct Policy {
     EncodedPolicy encoded;
+    HttpPlan http;
     std::string path;
     std::string why_not;
   };
@@ -258,7 +260,8 @@ const Compilation::Policy* Compilation::policy(const ir::ResolvedEndpoint& endpo
   const auto [it, fresh] = policies_.try_emplace({endpoint.ingress.get(), endpoint.egress.get()});
   Policy& p = it->second;
   if (fresh) {
-    auto encoded = encode_policy(*endpoint.ingress, *endpoint.egress);
+    if (options_.http) p.http = plan_http(*endpoint.ingress, *endpoint.egress);
+    auto encoded = encode_policy(*endpoint.ingress, *endpoint.egress, kCellBudget, p.http.numbers);
     if (encoded) {
       p.encoded = std::move(*encoded);
       p.path = add_image("policy", write_image(p.encoded.image));
@@ -321,7 +324,7 @@ void Compilation::add_view(std::size_t index) {
     }
     if (p == nullptr) continue;
     const SizeClass sizes = with_policy(node, p->encoded.image);
-    const std::string text = program_text({sizes, options_.vlan, {}, {}});
+    const std::string text = program_text({sizes, options_.vlan, {}, p->http.text});
     const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
     const std::string source_path = fmt::format("src/policy-{}.c", hash);
     const std::string object_path = fmt::format("obj/policy-{}.o", hash);
@@ -343,6 +346,9 @@ void Compilation::add_view(std::size_t index) {
                          {"sizes", sizes_json(sizes)},
                          {"ingress", direction_json(*endpoint.ingress)},
                          {"egress", direction_json(*endpoint.egress)}});
+    for (const std::string& why : p->http.left_to_proxy) {
+      report_.left_to_proxy.emplace_back(names.empty() ? view.node : names.front(), why);
+    }
     ++report_.endpoints;
   }
 }
@@ -413,6 +419,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"tool", options.tool},
                                  {"target", "standalone"},
                                  {"profile", world.settings.profile},
+                                 {"l7", options.http ? "kernel" : "proxy"},
                                  {"vlan", options.vlan ? "allow" : "drop"},
                                  {"limits",
                                   {{"peers_told_apart", 65535},
@@ -448,6 +455,8 @@ Expected<Manifest> read_manifest(const std::string& directory) {
     return bad(fmt::format("`schema` is not {}; compile again", kSchema));
   }
   Manifest out;
+  const auto l7 = j.find("l7");
+  out.http = l7 != j.end() && *l7 == "kernel";
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {
     for (const auto& [name, entry] : files->items()) {
       if (!safe_path(name)) return bad(fmt::format("`{}` leads out of the directory", name));

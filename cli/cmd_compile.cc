@@ -73,8 +73,8 @@ DiagCode refusal_code(bpf::Refusal refusal) {
 }
 
 int compile(CompileCommand& options, Env& env) {
-  if (options.target != "standalone" || options.l7 != "proxy") {
-    fmt::print(env.err, "policyc: `--target cilium` and `--l7 kernel` are not supported yet\n");
+  if (options.target != "standalone") {
+    fmt::print(env.err, "policyc: `--target cilium` is not supported yet\n");
     return kUndecided;
   }
   Engine engine;
@@ -103,6 +103,7 @@ int compile(CompileCommand& options, Env& env) {
     return options.emit.empty() ||
            std::find(options.emit.begin(), options.emit.end(), what) != options.emit.end();
   };
+  compile.http = options.l7 == "kernel";
   compile.vlan = options.vlan == "allow";
   compile.emit_c = emits("c");
   compile.emit_objects = emits("obj");
@@ -135,6 +136,10 @@ int compile(CompileCommand& options, Env& env) {
     } else if (code == kOk) {
       code = kUndecided;
     }
+  }
+  for (const auto& [name, why] : report.left_to_proxy) {
+    fmt::print(env.err, "policyc: warning[{}]: HTTP rules of {} stay with the proxy: {}\n",
+               diag_name(DiagCode::HttpLeftToProxy), name, why);
   }
   if (!options.common.quiet) {
     fmt::print(env.out,

@@ -56,3 +56,13 @@ static __attribute__((noinline)) int http_head(u32 filter, const u8 *p, const u8
   }
   return p < end ? HTTP_UNDECIDED : http_cell(state, 0);
 }
+
+#ifdef HTTP
+// Without a proxy what is not decided goes nowhere. With one the connection is its own from the first
+// packet: only what is denied stops here.
+static int policyc_http(u32 filter, const u8 *payload, const u8 *end) {
+  int verdict = payload == end ? HTTP_ALLOW : http_head(filter, payload, end);
+  if (verdict == HTTP_DENY) return OUTCOME_DROP;
+  return verdict == HTTP_ALLOW && node.proxy_port == 0 ? OUTCOME_PASS : OUTCOME_REDIRECT;
+}
+#endif

@@ -20,6 +20,9 @@ INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
 }
 
 #ifdef HTTP
+static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, u32 length) = (void *)39;
+
+// Only a packet whose bytes all lie here, and are all meant by its IP header, is shown to a filter.
 INLINE void ask_http(const struct headers *h, u32 half, const u8 *end, struct verdict *v) {
   u32 filter = policy.halves[half].records[v->record & (RECORDS - 1)].filter;
   if (filter == 0 || h->protocol != 6 || h->fragment) return;
@@ -27,7 +30,12 @@ INLINE void ask_http(const struct headers *h, u32 half, const u8 *end, struct ve
   if (l4 + 20 > end) return;
   const u8 *payload = l4 + (l4[12] >> 4) * 4;
   if (payload > end) return;
-  v->outcome = policyc_http(filter, payload, end);
+  u32 length = h->family == 4 ? big16(h->ip + 2) : big16(h->ip + 4) + 40;
+  if (length == (u32)(payload - h->ip)) {
+    v->outcome = policyc_http(filter, payload, payload);
+  } else if (length == (u32)(end - h->ip)) {
+    v->outcome = policyc_http(filter, payload, end);
+  }
   if (v->outcome == OUTCOME_DROP) v->drop = DROP_POLICY;
 }
 #endif
@@ -47,6 +55,10 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   int early = policyc_prelude(skb);
   if (early != PRELUDE_CONTINUE) return early;
 #endif
+#ifdef HTTP
+  // Payload may lie elsewhere than the headers; what is too long to be decided may stay there.
+  if (skb->data + skb->len > skb->data_end && skb->len < 4096) bpf_skb_pull_data(skb, skb->len);
+#endif
   u32 flags = node.flags;
   struct verdict v = {};
   struct headers h;
@@ -61,7 +73,9 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   } else {
     v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
 #ifdef HTTP
-    if (v.outcome == OUTCOME_REDIRECT) ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+    if (v.outcome == OUTCOME_REDIRECT && skb->data + skb->len == skb->data_end) {
+      ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+    }
 #endif
   }
   if (flags & NODE_OBSERVE) observe(skb, &v);
