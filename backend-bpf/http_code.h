@@ -19,7 +19,7 @@ inline constexpr std::size_t kHttpTableBudget = std::size_t{4} << 20U;
 
 // C text with `int http_head(u32 filter, const u8 *p, const u8 *end)`: the label that
 // automata[filter - 1] gives the bytes (ir::HeadVerdict), HTTP_UNDECIDED for other filters and for
-// heads above 3,079 bytes. No helpers, no maps but read-only data. Equal automata give equal text.
+// heads above 1,543 bytes. No helpers, no maps but read-only data. Equal automata give equal text.
 // Errors: "too large" for the budget.
 Expected<std::string> http_text(const std::vector<ir::Dfa>& automata,
                                 std::size_t budget = kHttpTableBudget);
