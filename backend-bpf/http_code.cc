@@ -165,6 +165,7 @@ HttpPlan plan_http(const ir::PolicyTable& ingress, const ir::PolicyTable& egress
   };
   const auto number_of = [&](const ir::ProxyFilter& filter) -> std::uint16_t {
     // Whoever may send TLS or another protocol is not read here.
+    if (filter.tls) return leave("the proxy ends or begins TLS there");
     if (!filter.server_names.empty()) return leave("rules about server names stand beside them");
     if (!filter.kafka.empty() || !filter.dns.empty() || !filter.generic.empty()) return 0;
     std::vector<ir::HttpRule> rules = filter.http;

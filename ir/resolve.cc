@@ -267,12 +267,13 @@ ProxyFilter proxy_filter(const std::vector<const SelectorPolicy*>& parts) {
       continue;
     }
     out.everything = out.everything || !p->has_l7_rules() || p->l7_match_all;
+    out.tls = out.tls || p->tls != TlsContext{};
     join(out.http, p->l7.http);
     join(out.kafka, p->l7.kafka);
     join(out.dns, p->l7.dns);
     join(out.generic, p->l7.generic);
   }
-  if (out.everything) return {true, {}, {}, {}, {}, {}};
+  if (out.everything) return {true, {}, {}, {}, {}, {}, out.tls};
   out.server_names.assign(names.begin(), names.end());
   sort_rules(out.http);
   sort_rules(out.kafka);
@@ -598,8 +599,8 @@ struct Selected {
 }  // namespace
 
 std::string ProxyFilter::text() const {
-  if (everything) return "everything";
-  std::string out;
+  std::string out = tls ? "tls\n" : "";
+  if (everything) return out + "everything";
   for (const std::string& name : server_names) out += fmt::format("sni {}\n", quoted(name));
   for (const HttpRule& r : http) out += fmt::format("http {}\n", rule_text(r));
   for (const KafkaRule& r : kafka) out += fmt::format("kafka {}\n", rule_text(r));

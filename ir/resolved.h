@@ -42,6 +42,7 @@ struct ProxyFilter {
   std::vector<KafkaRule> kafka;
   std::vector<DnsRule> dns;
   std::vector<GenericRule> generic;  // of a parser that is not modelled
+  bool tls = false;  // the proxy ends or begins TLS here: requests in the clear are no requests
   // Canonical: equal texts let the same requests pass, rule by rule.
   std::string text() const;
 };
