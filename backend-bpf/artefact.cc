@@ -8,6 +8,7 @@
 #include <set>
 
 #include "backend-bpf/compiler.h"
+#include "backend-bpf/http_code.h"
 #include "backend-bpf/image.h"
 #include "backend-bpf/output_directory.h"
 #include "backend-bpf/program.h"
@@ -108,6 +109,7 @@ class Compilation {
  private:
   struct Policy {
     EncodedPolicy encoded;
+    HttpPlan http;
     std::string path;
     std::string why_not;
   };
@@ -149,7 +151,8 @@ const Compilation::Policy* Compilation::policy(const ir::ResolvedEndpoint& endpo
   const auto [it, fresh] = policies_.try_emplace({endpoint.ingress.get(), endpoint.egress.get()});
   Policy& p = it->second;
   if (fresh) {
-    auto encoded = encode_policy(*endpoint.ingress, *endpoint.egress);
+    if (options_.http) p.http = plan_http(*endpoint.ingress, *endpoint.egress);
+    auto encoded = encode_policy(*endpoint.ingress, *endpoint.egress, kCellBudget, p.http.numbers);
     if (encoded) {
       p.encoded = std::move(*encoded);
       p.path = add_image("policy", write_image(p.encoded.image));
@@ -216,7 +219,8 @@ void Compilation::add_view(std::size_t index) {
                                            .vlan = options_.vlan,
                                            .stateful = options_.stateful,
                                            .prelude = options_.prelude,
-                                           .prelude_file = options_.prelude_file});
+                                           .prelude_file = options_.prelude_file,
+                                           .http = p->http.text});
     const std::string hash = short_hash(sha256_hex(kCodeGenerator + text));
     const std::string source_path = fmt::format("src/policy-{}.c", hash);
     const std::string object_path = fmt::format("obj/policy-{}.o", hash);
@@ -238,6 +242,9 @@ void Compilation::add_view(std::size_t index) {
                          {"sizes", sizes_json(sizes)},
                          {"ingress", direction_json(*endpoint.ingress)},
                          {"egress", direction_json(*endpoint.egress)}});
+    for (const std::string& why : p->http.left_to_proxy) {
+      report_.left_to_proxy.emplace_back(names.empty() ? view.node : names.front(), why);
+    }
     ++report_.endpoints;
   }
 }
@@ -323,6 +330,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"tool", options.tool},
                                  {"target", "standalone"},
                                  {"profile", world.settings.profile},
+                                 {"l7", options.http ? "kernel" : "proxy"},
                                  {"vlan", options.vlan ? "allow" : "drop"},
                                  {"stateful", options.stateful},
                                  {"prelude", prelude_json(options)},
@@ -354,6 +362,8 @@ Expected<Manifest> read_manifest(const std::string& directory) {
   }
   Manifest out;
   out.stateful = j.value("stateful", json()) == true;
+  const auto l7 = j.find("l7");
+  out.http = l7 != j.end() && *l7 == "kernel";
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {
     for (const auto& [name, entry] : files->items()) {
       if (!safe_output_path(name)) return bad(fmt::format("`{}` leads out of the directory", name));

@@ -30,6 +30,7 @@ struct CompileOptions {
   // (view, endpoint) indices of the endpoints wanted; empty = all. What an earlier compile left for
   // the others stays.
   std::vector<std::pair<std::size_t, std::size_t>> only;
+  bool http = false;      // the programs decide HTTP request heads themselves where they can
   bool vlan = false;      // the programs look behind VLAN tags instead of dropping tagged frames
   bool stateful = false;  // the programs track connections
   // C text in front of the verdict (ProgramSpec::prelude), and the name of its file for messages.
@@ -67,6 +68,8 @@ struct CompileReport {
   std::size_t images = 0;     // distinct images
   std::size_t written = 0;    // files written; all others were there already
   std::vector<RefusedEndpoint> refused;
+  // With CompileOptions::http: endpoints some of whose HTTP rules stay with the proxy, and why.
+  std::vector<std::pair<std::string, std::string>> left_to_proxy;
 };
 
 // Names of an endpoint's pods ("ns/name", "ns/Kind/name"), or the node's for the host.
@@ -89,6 +92,7 @@ struct ManifestEndpoint {
 };
 struct Manifest {
   bool stateful = false;
+  bool http = false;  // programs decide request heads, and there is no proxy
   std::vector<ManifestEndpoint> endpoints;
   std::map<std::string, std::string> sha256;  // per path
 };

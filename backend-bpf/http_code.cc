@@ -8,6 +8,8 @@
 #include <iterator>
 #include <map>
 
+#include "ir/automata/http_head.h"
+
 namespace policyc::bpf {
 namespace {
 
@@ -148,6 +150,61 @@ Expected<std::string> http_text(const std::vector<ir::Dfa>& automata, std::size_
   for (const std::string& row : skip_rows) out += "  " + row + ",\n";
   out += "};\n\n";
   return out + kTemplateHttp;
+}
+
+HttpPlan plan_http(const ir::PolicyTable& ingress, const ir::PolicyTable& egress) {
+  HttpPlan out;
+  std::vector<ir::Dfa> automata;
+  std::map<std::string, std::uint16_t> known;  // filters that let the same pass share an automaton
+  const auto leave = [&](const std::string& why) {
+    if (std::find(out.left_to_proxy.begin(), out.left_to_proxy.end(), why) ==
+        out.left_to_proxy.end()) {
+      out.left_to_proxy.push_back(why);
+    }
+    return std::uint16_t{0};
+  };
+  const auto number_of = [&](const ir::ProxyFilter& filter) -> std::uint16_t {
+    // Whoever may send TLS or another protocol is not read here.
+    if (!filter.tls.empty()) return leave("the proxy ends or begins TLS there");
+    if (!filter.server_names.empty()) return leave("rules about server names stand beside them");
+    if (!filter.kafka.empty() || !filter.dns.empty() || !filter.generic.empty()) return 0;
+    std::vector<ir::HttpRule> rules = filter.http;
+    if (filter.everything) rules = {ir::HttpRule{}};
+    auto automaton = ir::http_head_automaton(rules);
+    if (!automaton) return leave(automaton.error());
+    automata.push_back(std::move(*automaton));
+    return static_cast<std::uint16_t>(automata.size());
+  };
+  const ir::PolicyTable* const tables[2] = {&ingress, &egress};
+  for (std::size_t d = 0; d < 2; ++d) {
+    const ir::PolicyTable& t = *tables[d];
+    std::vector<bool> is_http(t.proxy_filters.size(), true);
+    for (std::size_t cell = 0; cell < t.cell_filters.size(); ++cell) {
+      if (t.cell_filters[cell] == 0) continue;
+      if (t.records[t.cells[cell]].parser != "http") is_http[t.cell_filters[cell] - 1U] = false;
+    }
+    for (std::size_t f = 0; f < t.proxy_filters.size(); ++f) {
+      if (!is_http[f]) {
+        out.numbers[d].push_back(0);
+        continue;
+      }
+      const auto [it, fresh] = known.try_emplace(t.proxy_filters[f].text(), std::uint16_t{0});
+      if (fresh) it->second = number_of(t.proxy_filters[f]);
+      out.numbers[d].push_back(it->second);
+    }
+  }
+  if (automata.empty()) {
+    out.numbers = {};
+    return out;
+  }
+  auto text = http_text(automata);
+  if (text) {
+    out.text = std::move(*text);
+  } else {
+    leave(text.error());
+    out.numbers = {};
+  }
+  return out;
 }
 
 }  // namespace policyc::bpf

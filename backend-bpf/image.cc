@@ -699,11 +699,56 @@ IdentityImage encode_identities(const ir::NodeView& view,
   return out;
 }
 
+namespace {
+
+// A table whose records tell apart what different HTTP filters judge.
+struct FilteredTable {
+  ir::PolicyTable table;
+  std::vector<std::uint16_t> filter_of;  // per record
+};
+
+Expected<FilteredTable> with_filters(const ir::PolicyTable& in,
+                                     const std::vector<std::uint16_t>& http) {
+  FilteredTable out{in, {}};
+  out.table.records.clear();
+  std::map<std::pair<std::uint16_t, std::uint16_t>, std::uint16_t> number;  // old record, filter
+  for (std::size_t cell = 0; cell < in.cells.size(); ++cell) {
+    const std::uint16_t of = cell < in.cell_filters.size() ? in.cell_filters[cell] : 0;
+    const std::uint16_t filter = of == 0 ? 0 : http[of - 1U];
+    const auto [it, fresh] =
+        number.try_emplace({in.cells[cell], filter}, u16(out.table.records.size()));
+    if (fresh) {
+      if (number.size() > kCellRecord) {
+        return too_large(number.size(), "different verdicts", kCellRecord);
+      }
+      out.table.records.push_back(in.records[in.cells[cell]]);
+      out.filter_of.push_back(filter);
+    }
+    out.table.cells[cell] = it->second;
+  }
+  return out;
+}
+
+}  // namespace
+
 Expected<EncodedPolicy> encode_policy(const ir::PolicyTable& ingress, const ir::PolicyTable& egress,
-                                      std::size_t budget) {
+                                      std::size_t budget, const HttpFilterNumbers& http) {
   EncodedPolicy encoded;
   PolicyImage& out = encoded.image;
-  const ir::PolicyTable* const tables[2] = {&ingress, &egress};
+  const ir::PolicyTable* tables[2] = {&ingress, &egress};
+  FilteredTable filtered[2];
+  for (std::size_t d = 0; d < 2; ++d) {
+    if (http[d].empty()) continue;
+    auto split = with_filters(*tables[d], http[d]);
+    if (!split) return Error{split.error()};
+    filtered[d] = std::move(*split);
+    tables[d] = &filtered[d].table;
+  }
+  const auto encode = [&](std::size_t d, std::size_t record) {
+    RecordWire wire = encode_record(tables[d]->records[record], out.parsers);
+    if (!filtered[d].filter_of.empty()) wire.filter = filtered[d].filter_of[record];
+    return wire;
+  };
   for (const ir::PolicyTable* t : tables) {
     if (t->classes == 0 || t->columns() == 0 || t->records.empty()) {
       return Error{"the policy has no tables"};
@@ -715,9 +760,9 @@ Expected<EncodedPolicy> encode_policy(const ir::PolicyTable& ingress, const ir::
   std::sort(out.parsers.begin(), out.parsers.end());
   out.parsers.erase(std::unique(out.parsers.begin(), out.parsers.end()), out.parsers.end());
   if (out.parsers.size() > 255) return too_large(out.parsers.size(), "proxy parsers", 255);
-  for (const ir::PolicyTable* t : tables) {
-    for (const ir::VerdictRecord& r : t->records) {
-      out.records.push_back(encode_record(r, out.parsers));
+  for (std::size_t d = 0; d < 2; ++d) {
+    for (std::size_t r = 0; r < tables[d]->records.size(); ++r) {
+      out.records.push_back(encode(d, r));
     }
   }
   std::sort(out.records.begin(), out.records.end());
@@ -731,8 +776,8 @@ Expected<EncodedPolicy> encode_policy(const ir::PolicyTable& ingress, const ir::
   for (std::size_t d = 0; d < 2; ++d) {
     const ir::PolicyTable& t = *tables[d];
     std::vector<std::uint16_t> cell_of_record;
-    for (const ir::VerdictRecord& r : t.records) {
-      const RecordWire wire = encode_record(r, out.parsers);
+    for (std::size_t r = 0; r < t.records.size(); ++r) {
+      const RecordWire wire = encode(d, r);
       const auto at = std::lower_bound(out.records.begin(), out.records.end(), wire);
       cell_of_record.push_back(u16(static_cast<std::size_t>(kind_of(wire)) << 14U |
                                    static_cast<std::size_t>(at - out.records.begin() + 1)));

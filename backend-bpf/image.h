@@ -1,6 +1,7 @@
 // Policy as table images, and back. The images hold all that a program knows of a policy.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -71,10 +72,14 @@ IdentityImage encode_identities(const ir::NodeView& view,
                                 const std::vector<ir::Identity>& identities,
                                 std::size_t trie_blocks = kTrieBlocks);
 // Decisions become pages and cells, or lists of intervals where the cells would need more than
-// `budget` bytes. Errors: a policy beyond the limits of the layout.
+// `budget` bytes. `http`: for each direction and each of the table's proxy filters, the HTTP filter
+// of the program that stands for it (0: none); empty where the program has none. Errors: a policy
+// beyond the limits of the layout.
 inline constexpr std::size_t kCellBudget = std::size_t{1} << 20U;
+using HttpFilterNumbers = std::array<std::vector<std::uint16_t>, 2>;
 Expected<EncodedPolicy> encode_policy(const ir::PolicyTable& ingress, const ir::PolicyTable& egress,
-                                      std::size_t budget = kCellBudget);
+                                      std::size_t budget = kCellBudget,
+                                      const HttpFilterNumbers& http = {});
 // The classes of a node; slot k is policy k.
 ClassImage encode_classes(const std::vector<const EncodedPolicy*>& policies,
                           std::size_t identities);

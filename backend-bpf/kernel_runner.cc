@@ -98,7 +98,7 @@ Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const Manif
   const RunnableObject*& lender = (*node)->lenders[m.sizes.node_size()];
   std::vector<std::string> shared;
   if (lender == nullptr) {
-    const NodeSettings settings = {kProxyPort, true};
+    const NodeSettings settings = {manifest_.http ? std::uint16_t{0} : kProxyPort, true};
     values.push_back(
         {kNodeMap, node_value((*node)->identities, (*node)->classes, m.sizes, settings)});
   } else {
@@ -148,8 +148,9 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
   out.outcome = static_cast<Outcome>(run->cb[kCbOutcome]);
   out.drop_reason = run->cb[kCbDrop];
   // What tc sees must agree with what the program reports.
-  const bool shot = out.outcome == Outcome::Drop;
-  const std::uint32_t mark = out.outcome == Outcome::Redirect ? kProxyMark : 0;
+  const bool redirect = out.outcome == Outcome::Redirect;
+  const bool shot = out.outcome == Outcome::Drop || (redirect && manifest_.http);
+  const std::uint32_t mark = redirect && !manifest_.http ? kProxyMark : 0;
   if (run->return_code != (shot ? 2U : 0U) || run->mark != mark) {
     return Error{fmt::format("the program returns {} with mark {:#x}, but reports outcome {}",
                              run->return_code, run->mark, run->cb[kCbOutcome])};
@@ -159,6 +160,7 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
     if (record > (*e)->image.records.size()) return Error{"the program names no verdict"};
     out.record = static_cast<int>(record) - 1;
     out.said = decode_record((*e)->image, record);
+    out.reads_http = (*e)->image.records[record - 1].filter != 0;
     if (run->cb[kCbIdentity] != 0) out.identity = run->cb[kCbIdentity] - 1;
   }
   if (repeat > 1) {

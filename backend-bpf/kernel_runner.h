@@ -15,7 +15,7 @@ namespace policyc::bpf {
 
 // Loads an endpoint's object and images when its first packet comes; endpoints of a node share its
 // map, and endpoints with the same policy everything. A proxy is there: redirected packets go on
-// with its mark.
+// with its mark. Only output of `--l7 kernel` is run without one, and they end there.
 class KernelRunner : public Runner {
  public:
   // `world` and `resolved` name the endpoints; both must outlive the runner.

@@ -35,9 +35,10 @@ struct ProgramSpec {
   // *skb)`, which sees every packet first: PRELUDE_CONTINUE, or what tc shall do with it. Empty:
   // none. `prelude_file` is what the compiler calls it in messages.
   std::string prelude{}, prelude_file{};
-  // C text that stands in front of the programs and defines `int policyc_http(u32 filter, const u8
-  // *payload, const u8 *end)`, which is asked instead of the proxy where a record names a filter:
-  // OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT (then it is the proxy's after all). Empty: none.
+  // C text that stands in front of the programs and defines `int policyc_http(struct __sk_buff
+  // *skb, u32 filter, u32 offset)` (the payload's offset), which is asked instead of the proxy
+  // where a record names a filter: OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT (then it is the
+  // proxy's after all). Empty: none.
   std::string http{};
 };
 

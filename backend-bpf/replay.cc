@@ -147,6 +147,7 @@ class Replayer {
   std::string why_passed(const Packet& packet) const;
   void compare(std::size_t number, const std::optional<ir::DirectionVerdict>& verdict,
                const Packet& packet, PacketResult& out);
+  std::string compare_request(const ProgramRun& run, const Packet& packet);
   void explain(Mismatch& mismatch, const Packet& packet, const ProgramRun& run);
   void proxy(const Packet& packet, const std::string& parser, PacketResult& out);
   void judge_request(const ir::L7Request& request, const std::string& text, PacketResult& out);
@@ -241,6 +242,27 @@ void Replayer::explain(Mismatch& mismatch, const Packet& packet, const ProgramRu
   }
 }
 
+// A program that reads requests itself. What it must have said where it said something else; it may
+// always leave a payload undecided.
+std::string Replayer::compare_request(const ProgramRun& run, const Packet& packet) {
+  const Outcome said = run.result.outcome;
+  if (packet.payload.empty()) return said == Outcome::Pass ? "" : "allow: it carries no request";
+  if (said == Outcome::Redirect) return "";
+  const std::string head(packet.payload.begin(), packet.payload.end());
+  const bool whole = head.ends_with("\r\n\r\n");
+  const auto request =
+      whole ? parse_http_head(std::string_view(head).substr(0, head.size() - 4)) : std::nullopt;
+  if (!request) return "nothing: it is no request head";
+  ir::Flow flow =
+      judge(party(packet.from), party(packet.to), packet.protocol, packet.policy_port()).flow;
+  flow.l7 = *request;
+  const ir::FlowVerdict verdict = ir::evaluate(world_, flow);
+  const auto& half = run.direction == ir::Direction::Egress ? verdict.egress : verdict.ingress;
+  const bool allowed = half && half->l7 && half->l7->verdict == ir::L7VerdictKind::Allow;
+  if (allowed == (said == Outcome::Pass)) return "";
+  return fmt::format("{} {} {}", allowed ? "allow" : "refuse", request->method, request->path);
+}
+
 void Replayer::compare(std::size_t number, const std::optional<ir::DirectionVerdict>& verdict,
                        const Packet& packet, PacketResult& out) {
   const ProgramRun& run = out.programs[number];
@@ -269,6 +291,10 @@ void Replayer::compare(std::size_t number, const std::optional<ir::DirectionVerd
     case ir::VerdictKind::Allow:
     case ir::VerdictKind::Redirect: {
       const bool redirect = verdict->verdict == ir::VerdictKind::Redirect;
+      if (redirect && !authenticate && run.result.reads_http) {
+        if (const std::string want = compare_request(run, packet); !want.empty()) say(want);
+        break;
+      }
       const Outcome want = authenticate ? Outcome::Drop
                            : redirect   ? Outcome::Redirect
                                         : Outcome::Pass;
@@ -386,7 +412,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   const auto egress = run_program(packet.from, ir::Direction::Egress, input.frame, out);
   if (!egress) return Error{egress.error()};
   const auto stopped = [&] {
-    return !out.programs.empty() && out.programs.back().result.outcome == Outcome::Drop;
+    return !out.programs.empty() && out.programs.back().result.return_code != 0;
   };
   if (!stopped()) {
     const auto ingress = run_program(packet.to, ir::Direction::Ingress, input.frame, out);
@@ -405,7 +431,12 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   };
   if (did(Outcome::Drop)) {
     out.fate = Fate::Drop;
-    out.reason = drop_reason_name(out.programs.back().result.drop_reason);
+    out.reason = out.programs.back().result.reads_http
+                     ? "no rule allows the request"
+                     : drop_reason_name(out.programs.back().result.drop_reason);
+  } else if (out.programs.back().result.return_code != 0) {
+    out.fate = Fate::Drop;
+    out.reason = "left to a proxy, and there is none";
   } else if (did(Outcome::Redirect)) {
     out.fate = Fate::Redirect;
     out.reason = "handed to the proxy";
@@ -426,7 +457,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
     run.rules = egress_half ? judged.egress_rules : judged.ingress_rules;
     compare(i, half, packet, out);
     if (half && parser.empty()) parser = half->parser;
-    const bool decides = out.fate != Fate::Drop || run.result.outcome == Outcome::Drop;
+    const bool decides = out.fate != Fate::Drop || run.result.return_code != 0;
     if (decides && !run.rules.empty()) out.rules = run.rules;
   }
   if (out.fate == Fate::Drop) return out;

@@ -27,6 +27,8 @@ struct RunResult {
   std::optional<ir::VerdictRecord> said;  // what that record says
   // Whom the program took the peer for; absent where it did not look.
   std::optional<ir::IdentityIndex> identity;
+  // The verdict is a redirect whose requests the program judges itself, without a proxy.
+  bool reads_http = false;
   std::uint32_t nanoseconds = 0;  // mean of one run, where the packet was repeated
 };
 

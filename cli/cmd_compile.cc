@@ -127,9 +127,9 @@ bool read_dumps(const CompileCommand& options, const ir::Resolved& resolved,
 
 int compile(CompileCommand& options, Env& env) {
   const bool cilium = options.target == "cilium";
-  if (options.l7 != "proxy") {
-    fmt::print(env.err, "policyc: `--l7 kernel` is not supported yet\n");
-    return kUndecided;
+  if (cilium && options.l7 != "proxy") {
+    return usage_error(env,
+                       "--l7 kernel is for --target standalone: Cilium's maps hold no HTTP rules");
   }
   if (!cilium && !options.agent_dumps.empty()) {
     return usage_error(env, "--agent-dump is for --target cilium");
@@ -160,6 +160,7 @@ int compile(CompileCommand& options, Env& env) {
     return options.emit.empty() ||
            std::find(options.emit.begin(), options.emit.end(), what) != options.emit.end();
   };
+  compile.http = options.l7 == "kernel";
   compile.vlan = options.vlan == "allow";
   compile.stateful = options.stateful;
   if (!options.prelude.empty()) {
@@ -215,6 +216,10 @@ int compile(CompileCommand& options, Env& env) {
     } else if (code == kOk) {
       code = kUndecided;
     }
+  }
+  for (const auto& [name, why] : report.left_to_proxy) {
+    fmt::print(env.err, "policyc: warning[{}]: HTTP rules of {} stay with the proxy: {}\n",
+               diag_name(DiagCode::HttpLeftToProxy), name, why);
   }
   if (!options.common.quiet && cilium) {
     fmt::print(env.out, "{}: {} endpoint{}, {} image{}, {} file{} written\n", options.directory,

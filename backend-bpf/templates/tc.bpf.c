@@ -4,8 +4,8 @@
 // Hooks, set by the compiler; VLAN: look behind tags. With their texts standing above:
 //   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict: PRELUDE_CONTINUE, or
 //            what tc does with the packet
-//   HTTP     int policyc_http(u32 filter, const u8 *payload, const u8 *end), where a TCP packet would be
-//            handed to the proxy and the record names a filter; payload == end in packets without any.
+//   HTTP     int policyc_http(struct __sk_buff *skb, u32 filter, u32 offset), where a TCP packet would be
+//            handed to the proxy and the record names a filter; its payload begins at the offset, and lasts to data_end.
 //            Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
 // STATEFUL puts connection tracking (above) around the same verdict.
 
@@ -20,14 +20,30 @@ INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
 }
 
 #ifdef HTTP
-INLINE void ask_http(const struct headers *h, u32 half, const u8 *end, struct verdict *v) {
+static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, u32 length) = (void *)39;
+
+// How many bytes of the packet lie between data and data_end.
+INLINE long bytes_here(const struct __sk_buff *skb) {
+  return (const u8 *)(long)skb->data_end - (const u8 *)(long)skb->data;
+}
+
+// Only a packet whose bytes all lie here, and are all meant by its IP header, is shown to a filter.
+INLINE void ask_http(struct __sk_buff *skb, const struct headers *h, u32 half, struct verdict *v) {
+  const u8 *frame = (const u8 *)(long)skb->data;
+  const u8 *end = (const u8 *)(long)skb->data_end;
   u32 filter = policy.halves[half].records[v->record & (RECORDS - 1)].filter;
   if (filter == 0 || h->protocol != 6 || h->fragment) return;
   const u8 *l4 = h->l4;
   if (l4 + 20 > end) return;
   const u8 *payload = l4 + (l4[12] >> 4) * 4;
   if (payload > end) return;
-  v->outcome = policyc_http(filter, payload, end);
+  long length = h->family == 4 ? big16(h->ip + 2) : big16(h->ip + 4) + 40;
+  if (length == payload - h->ip) {
+    if (node.proxy_port == 0) v->outcome = OUTCOME_PASS;  // handshake, acknowledgement, end
+  } else if (length == end - h->ip) {
+    u64 offset = payload - frame;
+    if (offset < 512) v->outcome = policyc_http(skb, filter, offset);
+  }
   if (v->outcome == OUTCOME_DROP) v->drop = DROP_POLICY;
 }
 #endif
@@ -46,6 +62,10 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
 #ifdef PRELUDE
   int early = policyc_prelude(skb);
   if (early != PRELUDE_CONTINUE) return early;
+#endif
+#ifdef HTTP
+  // Payload may lie elsewhere than the headers; what is too long to be decided may stay there.
+  if (skb->len > bytes_here(skb) && skb->len < 4096) bpf_skb_pull_data(skb, skb->len);
 #endif
   u32 flags = node.flags;
   struct verdict v = {};
@@ -70,7 +90,7 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
       v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
 #endif
 #ifdef HTTP
-      if (v.outcome == OUTCOME_REDIRECT) ask_http(&h, half, (const u8 *)(long)skb->data_end, &v);
+      if (v.outcome == OUTCOME_REDIRECT && skb->len == bytes_here(skb)) ask_http(skb, &h, half, &v);
 #endif
 #ifdef STATEFUL
       if (v.outcome != OUTCOME_DROP) remember(&t, v.outcome);

@@ -25,8 +25,9 @@ namespace fs = std::filesystem;
 using bpf::Fate;
 
 bpf::CompileReport compile_into(const std::string& directory, const ir::World& world,
-                                const ir::Resolved& resolved) {
+                                const ir::Resolved& resolved, bool http = false) {
   bpf::CompileOptions options;
+  options.http = http;
   options.directory = directory;
   options.tool = "policyc test";
   return bpf::compile(world, resolved, options);
@@ -209,6 +210,116 @@ TEST(Replay, GetPassesAndPostIsRefused) {
   EXPECT_EQ((*results)[0].programs.size(), 2U);  // egress of the source, ingress of the target
   EXPECT_TRUE((*results)[1].programs.empty());   // a reply
   EXPECT_EQ((*results)[5].programs.back().result.drop_reason, 133U);
+}
+
+TEST(Replay, KernelModeDecidesWholeHeadsAndNothingElse) {
+  POLICYC_NEEDS_BPF();
+  const ir::World world = http_world();
+  const ir::Resolved resolved = ir::resolve(world);
+  const Scratch scratch;
+  const bpf::CompileReport report = compile_into(scratch.path(), world, resolved, true);
+  ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+  EXPECT_TRUE(report.left_to_proxy.empty());
+  auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+  ASSERT_TRUE(runner) << runner.error();
+  const std::string get = "GET /api/a HTTP/1.1\r\nHost: b\r\n\r\n";
+  struct Step {
+    std::uint8_t flags;
+    std::string payload;
+    Fate fate;
+  };
+  const std::vector<Step> steps = {
+      {bpf::kSyn, "", Fate::Pass},
+      {bpf::kAck, "", Fate::Pass},
+      {bpf::kAck, get, Fate::Pass},
+      {bpf::kAck, "POST /api/a HTTP/1.1\r\nHost: b\r\n\r\n", Fate::Drop},
+      {bpf::kAck, "GET /admin HTTP/1.1\r\nHost: b\r\n\r\n", Fate::Drop},
+      {bpf::kAck, "GET /api/../admin HTTP/1.1\r\nHost: b\r\n\r\n", Fate::Drop},
+      {bpf::kAck, get.substr(0, 10), Fate::Drop},
+      {bpf::kAck, get + get, Fate::Drop},
+      {bpf::kAck, get + "body", Fate::Drop},
+      {bpf::kAck, "\x16\x03\x01", Fate::Drop}};
+  bpf::Fixture fixture{"kernel", {}};
+  for (const Step& step : steps) {
+    fixture.packets.push_back(
+        {bpf::build_frame(to_backend(step.flags, 100, step.payload)), step.fate});
+  }
+  const auto results = bpf::replay(world, resolved, **runner, {fixture});
+  ASSERT_TRUE(results) << results.error();
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const bpf::PacketResult& r = (*results)[i];
+    EXPECT_EQ(r.mismatch, "") << steps[i].payload;
+    EXPECT_EQ(r.unmet, "") << steps[i].payload << r.reason;
+  }
+  // A frame whose IP header means less than it carries is not shown to the filter.
+  std::vector<std::uint8_t> frame = bpf::build_frame(to_backend(bpf::kAck, 100, get));
+  frame[14 + 3] = static_cast<std::uint8_t>(frame[14 + 3] - 5);
+  for (std::size_t v = 0; v < resolved.views.size(); ++v) {
+    for (std::size_t e = 0; e < resolved.views[v].endpoints.size(); ++e) {
+      if (world.inventory.pods[resolved.views[v].endpoints[e].pods.at(0)].name != "backend")
+        continue;
+      const auto run = (*runner)->run(v, e, ir::Direction::Ingress, frame, 1);
+      ASSERT_TRUE(run) << run.error();
+      EXPECT_EQ(run->outcome, bpf::Outcome::Redirect);
+      EXPECT_EQ(run->return_code, 2U);
+    }
+  }
+}
+
+TEST(Replay, KernelModeAgreesWithTheEvaluator) {
+  POLICYC_NEEDS_BPF();
+  const Scratch scratch;
+  std::size_t read = 0, passed = 0, dropped = 0;
+  const char* const paths[] = {"/", "/a/x", "/b", "/b/"};
+  const char* const methods[] = {"GET", "POST", "PUT"};
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    const auto worlds = rc::gen::exec([&] {
+      const Choice pick;
+      std::pair<ir::World, std::vector<ir::Flow>> out{random_world(pick), {}};
+      for (int i = 0; i < 40; ++i) out.second.push_back(random_flow(pick, out.first));
+      return out;
+    });
+    const auto [world, flows] = worlds(rc::Random(seed), 100).value();
+    const ir::Resolved resolved = ir::resolve(world);
+    const bpf::CompileReport report = compile_into(scratch.path(), world, resolved, true);
+    ASSERT_EQ(report.status, bpf::CompileReport::Status::Done) << report.message;
+    auto runner = bpf::KernelRunner::open(scratch.path(), world, resolved);
+    ASSERT_TRUE(runner) << runner.error();
+    std::vector<bpf::Fixture> fixtures;
+    for (const ir::Flow& flow : flows) {
+      const auto from = address(world, flow.from, ir::Family::V4);
+      const auto to = address(world, flow.to, ir::Family::V4);
+      if (!from || !to) continue;
+      for (std::size_t i = 0; i < 12; ++i) {
+        bpf::Packet p;
+        p.from = *from;
+        p.to = *to;
+        p.protocol = ir::kProtoTcp;
+        p.source_port = 40000;
+        p.destination_port = flow.port;
+        p.tcp_flags = bpf::kAck;
+        const std::string head = std::string(methods[i % 3]) + " " + paths[i / 3] +
+                                 " HTTP/1.1\r\nHost: b.example\r\nAccept: */*\r\n\r\n";
+        p.payload.assign(head.begin(), head.end());
+        fixtures.push_back({"f", {{bpf::build_frame(p), std::nullopt}}});
+      }
+    }
+    const auto results = bpf::replay(world, resolved, **runner, fixtures);
+    ASSERT_TRUE(results) << results.error();
+    for (const bpf::PacketResult& r : *results) {
+      if (!r.undecided.empty()) continue;
+      EXPECT_EQ(r.mismatch, "") << "seed " << seed << " " << r.summary;
+      for (const bpf::ProgramRun& run : r.programs) {
+        if (!run.result.reads_http) continue;
+        ++read;
+        passed += run.result.outcome == bpf::Outcome::Pass ? 1 : 0;
+        dropped += run.result.outcome == bpf::Outcome::Drop ? 1 : 0;
+      }
+    }
+  }
+  // Plain heads are never left undecided.
+  EXPECT_EQ(passed + dropped, read);
+  EXPECT_GT(passed, 0U);
 }
 
 TEST(Replay, AFlippedDecisionIsAMismatch) {
