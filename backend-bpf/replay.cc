@@ -242,6 +242,11 @@ void Replayer::explain(Mismatch& mismatch, const Packet& packet, const ProgramRu
   }
 }
 
+// Dropped by the verdict, or for want of a proxy.
+bool stops(const RunResult& result) {
+  return result.outcome == Outcome::Drop || result.return_code != 0;
+}
+
 // A program that reads requests itself. What it must have said where it said something else; it may
 // always leave a payload undecided.
 std::string Replayer::compare_request(const ProgramRun& run, const Packet& packet) {
@@ -411,9 +416,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
   }
   const auto egress = run_program(packet.from, ir::Direction::Egress, input.frame, out);
   if (!egress) return Error{egress.error()};
-  const auto stopped = [&] {
-    return !out.programs.empty() && out.programs.back().result.return_code != 0;
-  };
+  const auto stopped = [&] { return !out.programs.empty() && stops(out.programs.back().result); };
   if (!stopped()) {
     const auto ingress = run_program(packet.to, ir::Direction::Ingress, input.frame, out);
     if (!ingress) return Error{ingress.error()};
@@ -434,7 +437,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
     out.reason = out.programs.back().result.reads_http
                      ? "no rule allows the request"
                      : drop_reason_name(out.programs.back().result.drop_reason);
-  } else if (out.programs.back().result.return_code != 0) {
+  } else if (stops(out.programs.back().result)) {
     out.fate = Fate::Drop;
     out.reason = "left to a proxy, and there is none";
   } else if (did(Outcome::Redirect)) {
@@ -457,7 +460,7 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
     run.rules = egress_half ? judged.egress_rules : judged.ingress_rules;
     compare(i, half, packet, out);
     if (half && parser.empty()) parser = half->parser;
-    const bool decides = out.fate != Fate::Drop || run.result.return_code != 0;
+    const bool decides = out.fate != Fate::Drop || stops(run.result);
     if (decides && !run.rules.empty()) out.rules = run.rules;
   }
   if (out.fate == Fate::Drop) return out;

@@ -41,11 +41,16 @@ struct __sk_buff {
   u32 priority, ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid, data, data_end;
 };
 )" + *text + R"(
+__attribute__((noinline)) int judge(struct __sk_buff *skb, u32 filter, u32 offset) {
+  const u8 *payload = (const u8 *)(long)skb->data + (offset & 511);
+  const u8 *end = (const u8 *)(long)skb->data_end;
+  return payload >= end ? HTTP_UNDECIDED : http_head(filter, payload, end);
+}
 SEC("tc") int head(struct __sk_buff *skb) {
   const u8 *frame = (const u8 *)(long)skb->data;
   const u8 *end = (const u8 *)(long)skb->data_end;
   if (frame + 16 > end) return 99;
-  return http_head(frame[0], frame + 16, end);
+  return judge(skb, frame[0], 16);
 }
 SEC("tc") int empty(struct __sk_buff *skb) { return skb->len == 0; }
 char license_text[] SEC("license") = "Apache-2.0";

@@ -84,6 +84,33 @@ TEST(HttpProgram, JudgesHeadsInTheKernelAsTheRulesDo) {
   EXPECT_GT(decided_spoiled, 100U);
 }
 
+// POL0506: what no program can decide is named, and its packets stay with the proxy.
+TEST(HttpPlan, NamesWhatStaysWithTheProxy) {
+  ir::PolicyTable table;
+  table.column_begin = {0};
+  table.classes = 1;
+  table.class_of = {0};
+  table.cells = {0};
+  ir::VerdictRecord redirect;
+  redirect.verdict = ir::VerdictKind::Redirect;
+  redirect.parser = "http";
+  table.records = {redirect};
+  table.cell_filters = {1};
+  ir::HttpRule rule;
+  rule.method = "GET";
+  table.proxy_filters.emplace_back();
+  table.proxy_filters[0].http = {rule};
+  const ir::PolicyTable none;
+  const bpf::HttpPlan decided = bpf::plan_http(table, none);
+  EXPECT_TRUE(decided.left_to_proxy.empty());
+  EXPECT_EQ(decided.numbers[0], std::vector<std::uint16_t>{1});
+  table.proxy_filters[0].tls.push_back({"shop/cert", ""});
+  const bpf::HttpPlan left = bpf::plan_http(table, none);
+  EXPECT_TRUE(left.text.empty());
+  ASSERT_EQ(left.left_to_proxy.size(), 1U);
+  EXPECT_NE(left.left_to_proxy[0].find("TLS"), std::string::npos);
+}
+
 TEST(HttpProgram, ReadsLongHeadsAndStopsAtItsLimit) {
   POLICYC_NEEDS_BPF();
   ir::HttpRule rule;

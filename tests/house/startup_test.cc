@@ -33,6 +33,16 @@ std::string linker_log(const std::string& args) {
   return log;
 }
 
+// policyc itself calls the function: the library binds its own names when it is loaded.
+bool makes_context(const std::string& log) {
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    const bool ours = line.find("/policyc [0] to ") != std::string::npos;
+    if (ours && line.find("`Z3_mk_context") != std::string::npos) return true;
+  }
+  return false;
+}
+
 TEST(StartUp, LintOpensNoClangAndMakesNoZ3Context) {
   const std::string log = linker_log("lint policies");
   // The log is one, and of a run that got as far as reading YAML.
@@ -41,7 +51,7 @@ TEST(StartUp, LintOpensNoClangAndMakesNoZ3Context) {
   for (const char* library : {"policyc-clang", "policyc_clang", "libclang", "libLLVM"}) {
     EXPECT_EQ(log.find(library), std::string::npos) << library << " was opened";
   }
-  EXPECT_EQ(log.find("`Z3_mk_context"), std::string::npos) << "a Z3 context was made";
+  EXPECT_FALSE(makes_context(log)) << "a Z3 context was made";
 }
 
 TEST(StartUp, VersionOpensNothingHeavy) {
@@ -49,7 +59,7 @@ TEST(StartUp, VersionOpensNothingHeavy) {
   ASSERT_NE(log.find("libc.so.6"), std::string::npos);
   EXPECT_EQ(log.find("libclang"), std::string::npos);
   EXPECT_EQ(log.find("policyc-clang"), std::string::npos);
-  EXPECT_EQ(log.find("`Z3_mk_context"), std::string::npos);
+  EXPECT_FALSE(makes_context(log));
 }
 
 }  // namespace
