@@ -362,6 +362,8 @@ Expected<Manifest> read_manifest(const std::string& directory) {
   }
   Manifest out;
   out.stateful = j.value("stateful", json()) == true;
+  out.prelude = j.value("prelude", json()).is_object();
+  out.vlan = j.value("vlan", json()) == "allow";
   const auto l7 = j.find("l7");
   out.http = l7 != j.end() && *l7 == "kernel";
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {

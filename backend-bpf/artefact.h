@@ -92,6 +92,8 @@ struct ManifestEndpoint {
 };
 struct Manifest {
   bool stateful = false;
+  bool prelude = false;  // a filter of the user's own stands in front of the verdict
+  bool vlan = false;
   bool http = false;  // programs decide request heads, and there is no proxy
   std::vector<ManifestEndpoint> endpoints;
   std::map<std::string, std::string> sha256;  // per path

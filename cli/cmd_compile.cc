@@ -131,6 +131,12 @@ int compile(CompileCommand& options, Env& env) {
     return usage_error(env,
                        "--l7 kernel is for --target standalone: Cilium's maps hold no HTTP rules");
   }
+  if (cilium && (options.stateful || !options.prelude.empty() || options.vlan != "drop")) {
+    return usage_error(
+        env,
+        "--stateful, --prelude and --vlan are about programs: --target cilium writes "
+        "none");
+  }
   if (!cilium && !options.agent_dumps.empty()) {
     return usage_error(env, "--agent-dump is for --target cilium");
   }
@@ -253,6 +259,7 @@ void add_compile(Cli& cli) {
                "only this pod, workload or node; default all");
   command->add_option("--emit", options->emit, "of c, obj, maps, ir; default all")
       ->delimiter(',')
+      ->expected(1)
       ->check(one_of({"c", "obj", "maps", "ir"}))
       ->type_name("LIST");
   command->add_option("--target", options->target, "whose datapath")

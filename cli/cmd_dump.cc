@@ -96,7 +96,7 @@ void add_dump(Cli& cli) {
                               "  policyc dump ast policies/\n"
                               "  policyc dump ir policies/ cluster.yaml\n"
                               "  policyc dump mapstate --format json --world DIR\n"
-                              "  policyc dump image out/maps/*.img");
+                              "  policyc dump image out/maps/*.img   # of compile --target cilium");
   std::vector<std::string> names = {"ast", "image"};
   for (const DumpKind& kind : kKinds) names.push_back(kind.name);
   command->add_option("WHAT", o->what, "the stage")

@@ -149,6 +149,9 @@ std::string json_text(const nlohmann::ordered_json& json) {
 
 // "no pod outside namespace shop reaches db on 5432": decided for all members.
 int answer_claim(const QueryOptions& options, const Engine& engine, const Claim& claim, Env& env) {
+  if (options.expect == "allow" || options.expect == "deny") {
+    return usage_error(env, "a claim about everybody is true or false: --expect true or false");
+  }
   const auto result = ClaimWorld(engine.world, options.common.load.default_namespace).decide(claim);
   if (!result) return usage_error(env, result.error());
   const bool holds = result->kind == ReachResult::Kind::Holds && result->pairs > 0;
@@ -177,15 +180,20 @@ int answer_claim(const QueryOptions& options, const Engine& engine, const Claim&
     env.out << json_text(out);
   } else {
     fmt::print(env.out, "{}: {}\n", word,
-               holds  ? fmt::format("of all {} pairs, by every protocol and port that is meant",
-                                    result->pairs)
+               holds
+                   ? fmt::format("of all {} pairs of the input{}, by every protocol and port that "
+                                 "is meant",
+                                 result->pairs,
+                                 engine.world.inventory.completeness == ir::Completeness::Complete
+                                     ? ""
+                                     : " (which may lack pods)")
                : open ? why
                       : fmt::format("decided at pair {}", result->pairs));
     for (const std::string& line : lines) fmt::print(env.out, "{}\n", line);
   }
   if (options.expect.empty()) return kOk;
   if (open) return kUndecided;
-  return holds == (options.expect == "allow") ? kOk : kFindings;
+  return holds == (options.expect == "true") ? kOk : kFindings;
 }
 
 // "what can X reach" over several connections in a row.
@@ -411,6 +419,9 @@ int query(QueryOptions& options, Env& env) {
   } else {
     options.common.load.paths = options.arguments;
   }
+  if (!claim && (options.expect == "true" || options.expect == "false")) {
+    return usage_error(env, "--expect true and false are for claims, like `no pod … reaches …`");
+  }
   Engine engine;
   int code = kOk;
   if (!load_engine(options, env, engine, code)) return code;
@@ -466,7 +477,7 @@ void add_query(Cli& cli) {
                    "with `what can X reach`: through how many workloads in a row (1)")
       ->check(CLI::Range(1, 1000));
   command->add_option("--expect", options->expect, "exit 1 unless the answer is this")
-      ->check(CLI::IsMember({"allow", "deny"}));
+      ->check(CLI::IsMember({"allow", "deny", "true", "false"}));
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
   cli.on_run(command, [options, command](Env& env) {

@@ -106,6 +106,18 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   if (!proved_.insert(e.object).second) return {};
   const auto bytes = read(e.object);
   if (!bytes) return bytes.error();
+  if (manifest_.stateful || manifest_.prelude) {
+    lines.push_back({e.object, Answer::NotProved,
+                     manifest_.stateful ? "connection tracking is not modelled"
+                                        : "a filter of the user's own stands in front of it"});
+    return {};
+  }
+  if (manifest_.vlan != (options_.vlan == "allow")) {
+    lines.push_back({e.object, Answer::NotProved,
+                     fmt::format("it was compiled with --vlan {}, and is asked about as --vlan {}",
+                                 manifest_.vlan ? "allow" : "drop", options_.vlan)});
+    return {};
+  }
   const auto object = ebpf::read_object(*bytes);
   if (!object) {
     lines.push_back({e.object, Answer::NotProved, object.error()});

@@ -364,6 +364,20 @@ Expected<ResolvedSide> find_side(const ir::World& world, const std::string& text
     return out;
   }
   if (const auto ip = ir::parse_ip(text)) {
+    const auto has = [&](const std::vector<ir::IpAddress>& list) {
+      return std::find(list.begin(), list.end(), *ip) != list.end();
+    };
+    // A pod's address is the pod; a Service's is its back ends.
+    for (std::size_t i = 0; i < inv.pods.size(); ++i) {
+      const ir::Pod& pod = inv.pods[i];
+      if (pod.host_network || pod.synthetic_ip || !has(pod.ips)) continue;
+      out.parties = {ir::PodParty{i}};
+      out.note = fmt::format("`{}` is {}", text, pod.full_name());
+      return out;
+    }
+    for (const ir::Service& s : inv.services) {
+      if (has(s.cluster_ips)) return find_side(world, fmt::format("svc/{}/{}", s.ns, s.name), ns);
+    }
     out.parties = {ir::AddressParty{*ip}};
     return out;
   }
