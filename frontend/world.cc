@@ -167,7 +167,11 @@ void read_cilium_config(const YamlNode& object, ir::Settings& settings, Diagnost
         settings.allow_localhost_policy = text == "policy";
       }
     } else if (key == "policy-cidr-match-mode") {
-      settings.cidr_match_nodes = text.find("nodes") != std::string_view::npos;
+      if (!text.empty() && text != "nodes") {
+        wrong("empty or \"nodes\"");
+      } else {
+        settings.cidr_match_nodes = text == "nodes";
+      }
     } else if (key == "cluster-name") {
       if (!text.empty()) settings.cluster_name = std::string(text);
     } else if (key == "bpf-policy-map-max") {

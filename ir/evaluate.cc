@@ -471,6 +471,12 @@ std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
   const std::optional<Judged> j = judged(direction);
   if (!j) return std::nullopt;
   DirectionVerdict out;
+  // By the Kubernetes API a pod cannot be kept from itself.
+  const auto* pod = std::get_if<PodParty>(&flow.from);
+  if (world.settings.kubernetes_semantics && pod != nullptr && flow.from == flow.to &&
+      world.inventory.pods[pod->pod].kind == "Pod") {
+    return out;
+  }
   const EndpointPolicy policy = merge(*j, direction);
   // A conflict in either direction freezes the whole endpoint (§15.28).
   const bool ingress = direction == Direction::Ingress;

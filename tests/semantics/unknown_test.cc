@@ -192,6 +192,17 @@ TEST(Kubernetes, AddressBlocksAgainstPodsAreUnspecified) {
   EXPECT_EQ(w->verdict(TextWorld::ip("11.9.9.9"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
 }
 
+TEST(Kubernetes, APodReachesItself) {
+  ir::Settings settings;
+  const std::string text = netpol("ingress: [{ports: [{port: 81}]}]");
+  const auto cilium = world_of(text, settings);
+  EXPECT_EQ(cilium->verdict(cilium->pod("red/b"), cilium->pod("red/b"), ir::kProtoTcp, 80), "deny");
+  settings.kubernetes_semantics = true;
+  const auto w = world_of(text, settings);
+  EXPECT_EQ(w->verdict(w->pod("red/b"), w->pod("red/b"), ir::kProtoTcp, 80), "allow");
+  EXPECT_EQ(w->verdict(w->pod("red/a"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
+}
+
 TEST(Kubernetes, IcmpIsUnspecifiedUnderIsolation) {
   ir::Settings settings;
   settings.kubernetes_semantics = true;
