@@ -42,7 +42,7 @@ struct CompileOptions {
 // An endpoint without a program.
 enum class Refusal {
   Error,     // its policy cannot be computed
-  Depends,   // the answer hangs on something unknown, or not supported yet
+  Depends,   // the answer hangs on something unknown
   TooLarge,  // beyond the limits of the tables
   MapFull,   // Cilium's policy map would not hold what the agent installs
   NoLayout,  // Cilium's maps cannot express it

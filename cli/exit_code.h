@@ -8,7 +8,7 @@ enum ExitCode : int {
   kFindings = 1,    // lint errors, failed checks, an answer other than expected
   kUsage = 2,       // usage error, or input that could not be read
   kImpossible = 3,  // this machine cannot do it
-  kUndecided = 4,   // could not decide, or a feature is not supported yet
+  kUndecided = 4,   // could not decide
   kInternal = 70,   // a bug in policyc
 };
 

@@ -94,7 +94,7 @@ struct ResolvedEndpoint {
       pods;           // indices into Inventory::pods that share this policy; empty for host
   bool host = false;  // the node itself
   std::string error;  // policy cannot be computed: tables are empty
-  // What the answer hangs on (placeholders, features not supported yet); tables are then not the
+  // What the answer hangs on (placeholders); tables are then not the
   // whole truth, and compile refuses the endpoint.
   std::vector<std::string> depends_on;
   // Endpoints with the same policy share one table.
