@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/question.h"
+#include "ir/base/diag_code.h"
 #include "ir/base/file.h"
 #include "ir/base/sha256.h"
 #include "ir/print.h"

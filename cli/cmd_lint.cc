@@ -10,6 +10,7 @@
 #include "cli/silence.h"
 #include "frontend/lower.h"
 #include "frontend/upgrade.h"
+#include "ir/base/diag_code.h"
 #include "ir/base/file.h"
 #include "verifier/checks.h"
 

@@ -17,6 +17,7 @@
 #include "cli/flows.h"
 #include "cli/hubble.h"
 #include "cli/render.h"
+#include "ir/base/diag_code.h"
 #include "ir/resolve.h"
 
 namespace policyc::cli {

@@ -7,6 +7,7 @@
 #include "cli/suggest.h"
 #include "frontend/discover.h"
 #include "frontend/yaml_document.h"
+#include "ir/base/diag_code.h"
 #include "ir/base/file.h"
 
 namespace policyc::cli {

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "ir/base/diag_code.h"
+
 namespace policyc::cli {
 namespace {
 

@@ -7,6 +7,8 @@
 #include <cctype>
 #include <charconv>
 
+#include "ir/base/diag_code.h"
+
 namespace policyc::frontend {
 namespace {
 

@@ -16,6 +16,7 @@
 #include "frontend/parse_inventory.h"
 #include "frontend/parse_policy.h"
 #include "frontend/world.h"
+#include "ir/base/diag_code.h"
 #include "ir/base/file.h"
 #include "ir/base/parallel.h"
 

@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "frontend/read_parts.h"
+#include "ir/base/diag_code.h"
 
 namespace policyc::frontend {
 namespace {

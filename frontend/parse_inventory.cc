@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "ir/base/diag_code.h"
 #include "ir/label.h"
 
 namespace policyc::frontend {

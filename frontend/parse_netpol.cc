@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "frontend/read_parts.h"
+#include "ir/base/diag_code.h"
 
 namespace policyc::frontend {
 namespace {

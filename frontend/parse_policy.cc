@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "frontend/read_parts.h"
+#include "ir/base/diag_code.h"
 #include "ir/ip.h"
 
 namespace policyc::frontend {

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "frontend/lower.h"
+#include "ir/base/diag_code.h"
 #include "ir/filters.h"
 #include "ir/identity.h"
 #include "ir/print.h"

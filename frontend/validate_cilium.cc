@@ -7,6 +7,7 @@
 
 #include "frontend/lower_parts.h"
 #include "frontend/read_parts.h"
+#include "ir/base/diag_code.h"
 #include "ir/ip.h"
 #include "ir/l7_match.h"
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "ir/base/diag_code.h"
 #include "ir/identity.h"
 
 namespace policyc::frontend {

@@ -12,6 +12,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "ir/base/diag_code.h"
+
 namespace policyc::frontend {
 
 const YamlEntry* YamlNode::find(std::string_view key) const {

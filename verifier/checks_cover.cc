@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ir/base/diag_code.h"
 #include "ir/identity.h"
 #include "verifier/checks_context.h"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "ir/base/diag_code.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {

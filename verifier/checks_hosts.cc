@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ir/base/diag_code.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ir/base/diag_code.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "ir/base/diag_code.h"
 #include "ir/filters.h"
 #include "ir/identity.h"
 #include "verifier/checks_context.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ir/base/diag_code.h"
 #include "ir/entry_cost.h"
 #include "ir/map_entries.h"
 #include "ir/resolve.h"

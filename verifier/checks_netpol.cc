@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "ir/base/diag_code.h"
 #include "ir/identity.h"
 #include "verifier/checks_context.h"
 

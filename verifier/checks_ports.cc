@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "ir/base/diag_code.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {

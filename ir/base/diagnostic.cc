@@ -6,6 +6,8 @@
 #include <charconv>
 #include <tuple>
 
+#include "ir/base/diag_code.h"
+
 namespace policyc {
 
 const std::vector<DiagInfo>& all_diagnostics() {

@@ -16,13 +16,9 @@ enum class Severity { Off, Note, Warning, Error };
 // the strict-field check, Cilium's agent, or the API server's admission rules for NetworkPolicy.
 enum class Layer { None, Yaml, Schema, UnknownField, Agent, ApiServer };
 
-// Codes, one row each in ir/base/diagnostics/*.def. The enumerator carries the printed number, so
-// DiagCode::UnknownField prints as POL0120. Numbers are never reused.
-enum class DiagCode {
-#define POLICYC_DIAGNOSTIC(number, name, ...) name = number,
-#include "ir/base/diagnostics/all.def"
-#undef POLICYC_DIAGNOSTIC
-};
+// Its enumerators are in ir/base/diag_code.h, which only those include that name one: a new code
+// would else compile everything again.
+enum class DiagCode : int;
 
 // The row of a code: what `policyc explain CODE` prints.
 struct DiagInfo {

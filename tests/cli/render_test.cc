@@ -1,4 +1,5 @@
 #include "cli/render.h"
+#include "ir/base/diag_code.h"
 
 #include <gtest/gtest.h>
 

@@ -4,6 +4,7 @@
 
 #include "cli/fix.h"
 #include "cli/suggest.h"
+#include "ir/base/diag_code.h"
 #include "tests/input/temp_tree.h"
 
 namespace policyc::cli {

@@ -1,6 +1,7 @@
 // Reading of policies: what the AST holds, and every refusal with its code, layer, place and
 // remedy.
 #include "frontend/parse_policy.h"
+#include "ir/base/diag_code.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,6 @@
 // The YAML reader: types, ranges, hostile input, and yaml-cpp's emitter as a second opinion.
 #include "frontend/yaml_document.h"
+#include "ir/base/diag_code.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

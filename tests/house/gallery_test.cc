@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string>
 
+#include "ir/base/diag_code.h"
 #include "ir/base/diagnostic.h"
 
 namespace policyc::house {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "frontend/parse_inventory.h"
+#include "ir/base/diag_code.h"
 
 namespace policyc::frontend {
 namespace {

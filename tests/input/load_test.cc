@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ir/base/diag_code.h"
 #include "tests/input/temp_tree.h"
 
 namespace policyc::frontend {

@@ -8,6 +8,7 @@
 
 #include "frontend/load.h"
 #include "frontend/lower.h"
+#include "ir/base/diag_code.h"
 
 namespace policyc {
 namespace {
