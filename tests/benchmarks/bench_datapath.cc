@@ -97,6 +97,16 @@ SEC("tc") int bench_decision(struct __sk_buff *skb) {
   stream.passed += action == TC_ACT_OK;
   return action;
 }
+SEC("tc") int bench_one_half(struct __sk_buff *skb) {
+  (void)skb;
+  u32 i = stream.next++ & 65535;
+  struct verdict v = judge(0, INGRESS, stream.who[i],
+                           class_of_protocol(stream.protocol[i]),
+                           stream.port[i], 0);
+  int action = v.outcome == OUTCOME_PASS ? TC_ACT_OK : TC_ACT_SHOT;
+  stream.passed += action == TC_ACT_OK;
+  return action;
+}
 SEC("tc") int bench_walk(struct __sk_buff *skb) {
   (void)skb;
   u32 i = stream.next++ & 65535;
@@ -115,6 +125,42 @@ BENCH(bench_empty, put_v4, TC_ACT_OK)
 BENCH(bench_empty6, put_v6, TC_ACT_OK)
 BENCH(bench_policyc, put_v4, policyc(skb, INGRESS))
 BENCH(bench_policyc6, put_v6, policyc(skb, INGRESS))
+)c";
+
+// The whole program with connection tracking around it.
+constexpr const char* kTracked = R"c(
+SEC("tc") int bench_stateful(struct __sk_buff *skb) {
+  if (!put_v4(skb)) return TC_ACT_SHOT;
+  int action = policyc(skb, INGRESS);
+  stream.passed += action == TC_ACT_OK;
+  return action;
+}
+)c";
+
+// Packets of many endpoints: each jumps to the program of its own, as a node's device does.
+constexpr const char* kManyEndpoints = R"c(
+struct {
+  int (*type)[3];  // program array
+  int (*max_entries)[ENDPOINTS];
+  u32 *key;
+  u32 *value;
+} endpoints SEC(".maps");
+static long (*const tail_call)(void *context, void *map, u32 index) = (void *)12;
+SEC("tc") int bench_dispatch(struct __sk_buff *skb) {
+  if (!put_v4(skb)) return TC_ACT_SHOT;
+  tail_call(skb, &endpoints, (stream.next - 1 & 65535) % ENDPOINTS);
+  return TC_ACT_SHOT;
+}
+SEC("tc") int bench_endpoint(struct __sk_buff *skb) {
+  int action = JUDGE(skb, INGRESS);
+  stream.passed += action == TC_ACT_OK;
+  return action;
+}
+SEC("tc") int bench_nothing(struct __sk_buff *skb) {
+  (void)skb;
+  stream.passed++;
+  return TC_ACT_OK;
+}
 )c";
 
 // Programs over Cilium's maps: the whole, and its parts.
@@ -309,10 +355,21 @@ class Bench {
 
   // One world, all programs. `suffix` tells its rows from others of the same size.
   void run(const WorldSpec& spec, const std::string& suffix, bool steps);
+  // A node's endpoints, each with a policy of its own over the same addresses.
+  void run_endpoints(const WorldSpec& spec, std::uint32_t endpoints);
 
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
 
  private:
+  void add_result(const WorldSpec& spec, const std::string& name, const Measured& m) {
+    results.push_back({{"entries", spec.entries},
+                       {"prefixes", spec.prefixes},
+                       {"program", name},
+                       {"ns", std::round(m.median() * 10) / 10},
+                       {"min", std::round(m.least() * 10) / 10},
+                       {"rounds", rounds_}});
+  }
+
   unsigned rounds_;
   std::string module_;
 };
@@ -333,9 +390,10 @@ void Bench::run(const WorldSpec& spec, const std::string& suffix, bool steps) {
   two.layout = layout;
   two.policy_entries =
       std::max<std::uint32_t>(16384, std::bit_ceil(static_cast<std::uint32_t>(spec.entries)));
-  const std::vector<std::string> objects =
-      need(bpf::compile_c(module_, {bpf::program_text({.sizes = sizes}) + kStream + kOurs,
-                                    bpf::two_lpm_text(two) + kStream + kTheirs}));
+  const std::vector<std::string> objects = need(bpf::compile_c(
+      module_, {bpf::program_text({.sizes = sizes}) + kStream + kOurs,
+                bpf::two_lpm_text(two) + kStream + kTheirs,
+                bpf::program_text({.sizes = sizes, .stateful = true}) + kStream + kTracked}));
   const auto leaf = [&](const Packet& p) {
     const std::uint32_t index = p.identity;
     return sizes.identity_shift == 0
@@ -351,6 +409,11 @@ void Bench::run(const WorldSpec& spec, const std::string& suffix, bool steps) {
   auto theirs = need(bpf::LoadedObject::load(objects[1], {stream_value(world, [&](const Packet& p) {
                                                return world.identities[p.identity].number;
                                              })}));
+  std::optional<bpf::LoadedObject> tracked;
+  if (steps) {
+    tracked = need(bpf::LoadedObject::load(
+        objects[2], {{bpf::kNodeMap, node}, {bpf::kPolicyMap, tables}, stream_value(world, leaf)}));
+  }
   auto map = need(bpf::KernelMap::of_descriptor(theirs.map_descriptor(bpf::kTwoLpmIpcacheMap)));
   need(map.put(ipcache_entries(world, layout)));
   map = need(bpf::KernelMap::of_descriptor(theirs.map_descriptor(bpf::kTwoLpmPolicyMap)));
@@ -380,16 +443,12 @@ void Bench::run(const WorldSpec& spec, const std::string& suffix, bool steps) {
     entrants.push_back({"walk", &ours, "bench_walk", false});
     entrants.push_back({"identity-step", &ours, "bench_identity", false});
     entrants.push_back({"decision-step", &ours, "bench_decision", true});
+    entrants.push_back({"decision-one-half", &ours, "bench_one_half", true});
+    entrants.push_back({"stateful", &*tracked, "bench_stateful", false});
   }
   auto measured = race(entrants, frame, rounds_);
   for (const Entrant& e : entrants) {
-    const Measured& m = measured[e.name];
-    results.push_back({{"entries", spec.entries},
-                       {"prefixes", spec.prefixes},
-                       {"program", e.name + suffix},
-                       {"ns", std::round(m.median() * 10) / 10},
-                       {"min", std::round(m.least() * 10) / 10},
-                       {"rounds", rounds_}});
+    add_result(spec, e.name + suffix, measured[e.name]);
   }
   const double empty = measured["empty"].median();
   const auto net = [&](const char* name) { return measured[name].median() - empty; };
@@ -409,13 +468,110 @@ void Bench::run(const WorldSpec& spec, const std::string& suffix, bool steps) {
                        measured["parse"].median();
     const auto over = [&](double what) { return 100 * (measured["two-lpm"].median() / what - 1); };
     fmt::print(
-        "        parse {:.1f}, identity {:.1f}, decision {:.1f}; two-lpm over its parts measured "
-        "apart "
-        "{:+.1f} %, over the bare lookups {:+.1f} % (independent {:+.1f} %)\n",
+        "        parse {:.1f}, identity {:.1f}, decision {:.1f} (generation word {:+.1f}), "
+        "stateful "
+        "{:.1f}; two-lpm over its parts measured apart {:+.1f} %, over the bare lookups {:+.1f} % "
+        "(independent {:+.1f} %)\n",
         net("parse"), measured["identity-step"].median() - measured["walk"].median(),
-        measured["decision-step"].median() - measured["walk"].median(), over(sum),
-        over(measured["bare-lookups"].median()), over(measured["bare-independent"].median()));
+        measured["decision-step"].median() - measured["walk"].median(),
+        measured["decision-step"].median() - measured["decision-one-half"].median(),
+        net("stateful"), over(sum), over(measured["bare-lookups"].median()),
+        over(measured["bare-independent"].median()));
   }
+  std::fflush(stdout);
+}
+
+void Bench::run_endpoints(const WorldSpec& spec, std::uint32_t endpoints) {
+  const bpf::CiliumLayout& layout = *bpf::find_cilium_layout("1.18");
+  std::vector<World> worlds;
+  std::vector<bpf::EncodedPolicy> policies;
+  for (std::uint32_t e = 0; e < endpoints; ++e) {
+    WorldSpec own = spec;
+    own.endpoint = e;
+    worlds.push_back(make_world(own));
+    policies.push_back(need(bpf::encode_policy(worlds[e].ingress, worlds[e].egress)));
+  }
+  World& node = worlds[0];
+  for (std::size_t i = 0; i < kPackets; ++i) {
+    node.traffic[i] = worlds[i % endpoints].traffic[i];
+  }
+  const bpf::IdentityImage identities = bpf::encode_identities(node.view, node.identities);
+  std::vector<const bpf::EncodedPolicy*> all;
+  for (const bpf::EncodedPolicy& p : policies) all.push_back(&p);
+  const bpf::ClassImage classes = bpf::encode_classes(all, node.identities.size());
+  // One program for all of them (their tables are dense).
+  bpf::SizeClass sizes = bpf::node_sizes(identities, classes);
+  for (const bpf::EncodedPolicy& p : policies) {
+    const bpf::SizeClass own = bpf::with_policy(sizes, p.image);
+    sizes.records = std::max(sizes.records, own.records);
+    sizes.pages = std::max(sizes.pages, own.pages);
+    sizes.cells = std::max(sizes.cells, own.cells);
+  }
+
+  const bpf::TwoLpmSpec two{.layout = layout};
+  const std::string many = fmt::format("#define ENDPOINTS {}\n", endpoints);
+  const std::vector<std::string> objects =
+      need(bpf::compile_c(module_, {bpf::program_text({.sizes = sizes}) + kStream + many +
+                                        "#define JUDGE policyc\n" + kManyEndpoints,
+                                    bpf::two_lpm_text(two) + kStream + many +
+                                        "#define JUDGE two_lpm\n" + kManyEndpoints}));
+  const auto stream = [&] { return stream_value(node, [](const Packet&) { return 0U; }); };
+  const auto tables = [&](std::size_t e) -> bpf::MapValue {
+    return {bpf::kPolicyMap, bpf::policy_value(policies[e].image, classes, e, sizes)};
+  };
+  std::vector<bpf::LoadedObject> ours, theirs;
+  ours.push_back(need(bpf::LoadedObject::load(
+      objects[0],
+      {{bpf::kNodeMap, bpf::node_value(identities, classes, sizes)}, tables(0), stream()})));
+  theirs.push_back(need(bpf::LoadedObject::load(objects[1], {stream()})));
+  const std::vector<std::string> common = {".data.stream", "endpoints"};
+  for (std::size_t e = 1; e < endpoints; ++e) {
+    ours.push_back(need(bpf::LoadedObject::load(objects[0], {tables(e)}, &ours[0],
+                                                {bpf::kNodeMap, common[0], common[1]})));
+    theirs.push_back(need(bpf::LoadedObject::load(objects[1], {}, &theirs[0],
+                                                  {bpf::kTwoLpmIpcacheMap, common[0], common[1]})));
+  }
+  need(need(bpf::KernelMap::of_descriptor(theirs[0].map_descriptor(bpf::kTwoLpmIpcacheMap)))
+           .put(ipcache_entries(node, layout)));
+  std::size_t entries = 0, rows = 0;
+  for (std::size_t e = 0; e < endpoints; ++e) {
+    auto map = need(bpf::KernelMap::of_descriptor(theirs[e].map_descriptor(bpf::kTwoLpmPolicyMap)));
+    const std::vector<bpf::MapEntry> own = policy_entries(worlds[e], layout);
+    need(map.put(own));
+    entries += own.size();
+    rows += policies[e].image.direction[0].rows;
+  }
+  const auto fill = [&](std::vector<bpf::LoadedObject>& of, const char* program) {
+    auto map = need(bpf::KernelMap::of_descriptor(of[0].map_descriptor("endpoints")));
+    for (std::uint32_t e = 0; e < endpoints; ++e) {
+      const int descriptor = of[e].program_descriptor(program);
+      need(map.put({{u32_bytes(e), u32_bytes(static_cast<std::uint32_t>(descriptor))}}));
+    }
+  };
+
+  bpf::Packet p;
+  p.from = node.traffic[0].from;
+  p.to = *ir::parse_ip("10.1.2.3");
+  p.payload.assign(46, 'x');
+  const std::vector<std::uint8_t> frame = bpf::build_frame(p);
+  // The jump alone, measured in the same way and just before.
+  fill(ours, "bench_nothing");
+  auto empty = race({{"empty", &ours[0], "bench_dispatch", false}}, frame, rounds_);
+  fill(ours, "bench_endpoint");
+  fill(theirs, "bench_endpoint");
+  auto measured = race({{"policyc", &ours[0], "bench_dispatch", true},
+                        {"two-lpm", &theirs[0], "bench_dispatch", true}},
+                       frame, rounds_);
+  measured.insert(empty.begin(), empty.end());
+  for (const auto& [name, m] : measured) add_result(spec, name + "-endpoints", m);
+  const double idle = measured["empty"].median();
+  const double net = measured["policyc"].median() - idle;
+  const double other = measured["two-lpm"].median() - idle;
+  fmt::print(
+      "{:>7} {:>8} {:<10} {:>7.1f} {:>8.1f} {:>8.1f} {:>7.1f}x   {} endpoints of about {} entries; "
+      "{} classes, {} rows, {} KB of tables each\n",
+      entries, spec.prefixes, "endpoints", idle, net, other, other / net, endpoints,
+      entries / endpoints, classes.classes, rows, sizes.policy_half_size() / 1024);
   std::fflush(stdout);
 }
 
@@ -430,7 +586,7 @@ std::string cpu_model() {
 int run(const std::vector<std::string>& arguments) {
   std::string json;
   unsigned rounds = 15;
-  bool quick = false;
+  bool quick = false, only_endpoints = false;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i] == "--json" && i + 1 < arguments.size()) {
       json = arguments[++i];
@@ -438,8 +594,10 @@ int run(const std::vector<std::string>& arguments) {
       rounds = static_cast<unsigned>(std::max(1, std::atoi(arguments[++i].c_str())));
     } else if (arguments[i] == "--quick") {
       quick = true;
+    } else if (arguments[i] == "--endpoints") {
+      only_endpoints = true;
     } else {
-      fmt::print("bench_datapath [--json FILE] [--rounds N] [--quick]\n");
+      fmt::print("bench_datapath [--json FILE] [--rounds N] [--quick | --endpoints]\n");
       return arguments[i] == "--help" ? 0 : 2;
     }
   }
@@ -456,6 +614,9 @@ int run(const std::vector<std::string>& arguments) {
   Bench bench(rounds, module);
   if (quick) {
     bench.run({.entries = 10}, "", false);
+  } else if (only_endpoints) {
+    bench.run_endpoints({.entries = 100}, 250);
+    bench.run_endpoints({.entries = 1000}, 250);
   } else {
     for (const std::size_t entries : {10U, 100U, 1000U, 10000U}) {
       bench.run({.entries = entries}, "", true);
@@ -464,6 +625,8 @@ int run(const std::vector<std::string>& arguments) {
     bench.run({.entries = 10000, .prefixes = 100000, .scattered = true}, "-scattered", true);
     bench.run({.entries = 1000, .distinct = true}, "-distinct", true);
     bench.run({.entries = 10000, .distinct = true}, "-distinct", true);
+    bench.run_endpoints({.entries = 100}, 250);
+    bench.run_endpoints({.entries = 1000}, 250);
     bench.run({.entries = 10000, .family = ir::Family::V6}, "-ipv6", false);
     bench.run({.entries = 10000, .prefixes = 100000, .family = ir::Family::V6}, "-ipv6", false);
   }

@@ -127,7 +127,8 @@ ir::IpAddress address(ir::Family family, std::uint32_t v4) {
 
 World make_world(const WorldSpec& spec) {
   World w;
-  Random random(spec.seed);
+  Random rules(spec.seed + 1000 * spec.endpoint);
+  Random random(spec.seed + 1);  // addresses and traffic
   const std::size_t for_any = std::min<std::size_t>(20, spec.entries / 5);
   static constexpr ir::Protocol kAny[] = {6, 6, 17, 132};
   for (std::size_t i = 0; i < for_any; ++i) {
@@ -135,13 +136,13 @@ World make_world(const WorldSpec& spec) {
       add(w.for_any, {1, block(8, 16), false});
     } else {
       add(w.for_any,
-          {kAny[random.below(4)], block(1 + random.below(10000), 16), random.below(8) == 0});
+          {kAny[rules.below(4)], block(1 + rules.below(10000), 16), rules.below(8) == 0});
     }
   }
-  const std::size_t peers = std::max<std::size_t>(1, (spec.entries - w.for_any.size()) / 8);
+  const std::size_t peers = std::max<std::size_t>(1, (spec.entries - for_any) / 8);
   std::vector<std::vector<Rule>> profiles(1);  // 0: no rules of its own
   const std::size_t kinds = spec.distinct ? peers : std::min<std::size_t>(32, peers);
-  for (std::size_t i = 0; i < kinds; ++i) profiles.push_back(profile(random));
+  for (std::size_t i = 0; i < kinds; ++i) profiles.push_back(profile(rules));
 
   // Who there is: peers with rules, and one identity a CIDR.
   std::vector<std::uint32_t> class_of;
@@ -155,7 +156,9 @@ World make_world(const WorldSpec& spec) {
   };
   const ir::IdentityIndex world = identity(9, 0);
   for (std::size_t i = 0; i < peers; ++i) {
-    identity(static_cast<std::uint32_t>(256 + i), static_cast<std::uint32_t>(1 + i % kinds));
+    // Each endpoint groups its peers in another way.
+    const std::size_t kind = (i + i / kinds * spec.endpoint + spec.endpoint) % kinds;
+    identity(static_cast<std::uint32_t>(256 + i), static_cast<std::uint32_t>(1 + kind));
   }
   const int shift = spec.family == ir::Family::V4 ? 0 : 96;
   std::set<ir::Prefix> seen;

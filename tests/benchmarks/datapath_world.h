@@ -34,6 +34,9 @@ struct WorldSpec {
   bool scattered = false;       // host routes all over 10/8; else 250 in a /24
   ir::Family family = ir::Family::V4;
   unsigned seed = 1;
+  // Endpoints of one node: worlds that differ in this alone have the same identities and addresses,
+  // and other rules.
+  unsigned endpoint = 0;
 };
 
 struct World {

@@ -1,10 +1,11 @@
 #include "cli/render.h"
-#include "ir/base/diag_code.h"
 
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <sstream>
+
+#include "ir/base/diag_code.h"
 
 namespace policyc::cli {
 namespace {

@@ -1,7 +1,6 @@
 // Reading of policies: what the AST holds, and every refusal with its code, layer, place and
 // remedy.
 #include "frontend/parse_policy.h"
-#include "ir/base/diag_code.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -9,6 +8,8 @@
 
 #include <algorithm>
 #include <set>
+
+#include "ir/base/diag_code.h"
 
 namespace policyc::frontend {
 namespace {
