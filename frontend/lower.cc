@@ -25,6 +25,13 @@ std::string symbol_of(const Text& text, const SourceMap& sources) {
 
 namespace {
 
+std::string lower_case(std::string text) {
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
 Requirement requirement(std::string source, std::string key, Operator op,
                         std::vector<std::string> values, SourceRange range) {
   Requirement r;
@@ -759,7 +766,7 @@ ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const So
           if (*t && (*t)->unknown) rule.symbol = symbol_of(**t, sources);
         }
         if (m.name.unknown) rule.symbol = symbol_of(m.name, sources);
-        match.name = lower_header(m.name.text).name;
+        match.name = lower_case(m.name.text);
         if (m.value) match.value = m.value->text;
         match.range = m.value ? m.value->range : m.range;
         match.secret = m.secret_name.has_value();
@@ -829,9 +836,7 @@ ir::HeaderMatch lower_header(const std::string& text) {
     match.value = text.substr(space + 1);
     if (!match.name.empty() && match.name.back() == ':') match.name.pop_back();
   }
-  for (char& c : match.name) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
+  match.name = lower_case(match.name);
   return match;
 }
 

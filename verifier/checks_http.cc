@@ -1,3 +1,5 @@
+#include "verifier/checks_http.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -60,46 +62,6 @@ void check_headers(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
   }
 }
 
-// Whether every text that the regex matches begins with a character that is not `/`.
-bool never_begins_with_slash(const std::string& path) {
-  if (path.empty()) return false;
-  const char first = path[0];
-  const bool literal = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') ||
-                       (first >= '0' && first <= '9');
-  if (!literal || contains(path, "|")) return false;
-  return path.size() == 1 || !contains("?*{", path.substr(1, 1));
-}
-
-bool lower_case_word(const std::string& text) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](char ch) { return ch >= 'a' && ch <= 'z'; });
-}
-
-void check_request(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
-                   const ir::HttpRule& http) {
-  if (!http.symbol.empty()) return;
-  if (lower_case_word(http.method)) {
-    std::string upper = http.method;
-    for (char& ch : upper) ch = static_cast<char>(ch - 'a' + 'A');
-    Diagnostic& d =
-        c.report(DiagCode::HttpNeverMatches, rule,
-                 http.method_range.known() ? http.method_range : http.range,
-                 fmt::format("method `{}` never matches: methods are upper case, and case counts",
-                             http.method),
-                 item.origin.path);
-    d.help = fmt::format("write `{}`", upper);
-  }
-  if (never_begins_with_slash(http.path)) {
-    Diagnostic& d = c.report(
-        DiagCode::HttpNeverMatches, rule, http.path_range.known() ? http.path_range : http.range,
-        fmt::format("path `{}` never matches: the path of a request begins with `/`, and "
-                    "the whole of it must match",
-                    http.path),
-        item.origin.path);
-    d.help = fmt::format("write `/{}`", http.path);
-  }
-}
-
 void check_tls_port(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
                     const ir::PortRule& ports) {
   if (ports.l7.parser != ir::Parser::Http || ports.l7.empty()) return;
@@ -132,6 +94,7 @@ void check_kafka(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
 }  // namespace
 
 void check_http(Context& c) {
+  check_http_languages(c);
   std::size_t kafka_said = SIZE_MAX;  // policy
   for (const ir::Rule& rule : c.rules()) {
     for (const ir::RuleItem& item : rule.items) {
@@ -139,7 +102,6 @@ void check_http(Context& c) {
         check_tls_port(c, rule, item, ports);
         for (const ir::HttpRule& http : ports.l7.http) {
           check_headers(c, rule, item, http);
-          check_request(c, rule, item, http);
         }
         for (const ir::KafkaRule& kafka : ports.l7.kafka) check_kafka(c, rule, item, kafka);
         if (!ports.l7.kafka.empty() && kafka_said != rule.policy) {
