@@ -150,10 +150,82 @@ void check_udp_only(Context& c, const ir::Rule& rule, const ir::RuleItem& item) 
   }
 }
 
+// A pattern whose names can be no names of the cluster, and are not all names.
+bool outside_cluster(std::string_view pattern) {
+  while (!pattern.empty() && pattern.back() == '.') pattern.remove_suffix(1);
+  const std::size_t dot = pattern.rfind('.');
+  if (dot == std::string_view::npos || pattern.find('$') != std::string_view::npos) return false;
+  const std::string_view last = pattern.substr(dot + 1);
+  return last.find('*') == std::string_view::npos && last != "local" && last != "svc" &&
+         last != "arpa" && last != "internal" && pattern.find(".svc") == std::string_view::npos;
+}
+
+// Whether the item leads to DNS servers only: it carries DNS rules, or is about port 53 alone.
+bool only_dns(const ir::RuleItem& item) {
+  return !item.all_l4 &&
+         std::all_of(item.ports.begin(), item.ports.end(), [](const ir::PortRule& r) {
+           return !r.l7.dns.empty() ||
+                  std::all_of(r.ports.begin(), r.ports.end(), [](const auto& p) {
+                    return p.number == 53 && p.end == 0 && p.name.empty() && p.symbol.empty();
+                  });
+         });
+}
+
+// DNS rules that lead nowhere: beside DNS these endpoints reach names only, and not these.
+void unused_names(Context& c, const ir::Rule& rule) {
+  if (!denies_by_default(rule, ir::Direction::Egress) || rule.host_subject) return;
+  std::vector<const ir::DnsRule*> all, rules;
+  for (const ir::RuleItem& item : rule.items) {
+    if (item.direction != ir::Direction::Egress || item.deny) continue;
+    for (const ir::PortRule& ports : item.ports) {
+      for (const ir::DnsRule& r : ports.l7.dns) {
+        all.push_back(&r);
+        if (r.symbol.empty() && outside_cluster(r.pattern)) rules.push_back(&r);
+      }
+    }
+  }
+  if (rules.empty()) return;
+  std::vector<const std::string*> names;
+  for (const ir::Rule& other : c.rules()) {
+    if (!may_help(c, rule, other)) continue;
+    if (!other.symbol.empty() || has_symbol(other.subject)) return;
+    for (const ir::RuleItem& item : other.items) {
+      if (item.direction != ir::Direction::Egress || item.deny || only_dns(item)) continue;
+      if (!names_only(item)) {
+        if (contributes(item)) return;  // what is resolved may be reached by address
+        continue;
+      }
+      for (const ir::Peer& p : item.peers) {
+        if (has_symbol(p.selector)) return;
+        names.push_back(&p.text);
+        // A name that cannot be resolved is the better half of the same finding (POL0312).
+        if (&other == &rule && std::none_of(all.begin(), all.end(), [&](const ir::DnsRule* r) {
+              return patterns_intersect(r->pattern, p.text);
+            })) {
+          return;
+        }
+      }
+    }
+  }
+  if (names.empty()) return;  // a policy about DNS alone: others say what may be reached
+  for (const ir::DnsRule* r : rules) {
+    const bool met = std::any_of(names.begin(), names.end(), [&](const std::string* name) {
+      return patterns_intersect(r->pattern, *name);
+    });
+    if (met) continue;
+    c.report(DiagCode::DnsRuleUnused, rule, r->range,
+             fmt::format("`{}` can be resolved, and not be reached: no toFQDNs entry of these "
+                         "endpoints names it",
+                         r->pattern))
+        .help = "add the name to `toFQDNs`, or take it away here";
+  }
+}
+
 }  // namespace
 
 void check_dns(Context& c) {
   for (const ir::Rule& rule : c.rules()) {
+    unused_names(c, rule);
     std::optional<Dns> dns;
     for (const ir::RuleItem& item : rule.items) {
       if (item.direction != ir::Direction::Egress || item.deny || rule.host_subject) continue;

@@ -2,10 +2,12 @@
 
 #include "ir/base/diag_code.h"
 #include "verifier/checks_context.h"
+#include "verifier/checks_empty.h"
 
 namespace policyc::checks {
 
 void check_ports(Context& c) {
+  check_empty(c);
   for (const ir::Rule& rule : c.rules()) {
     for (const ir::RuleItem& item : rule.items) {
       const char* verb = item.deny ? "denies" : "allows";
