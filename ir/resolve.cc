@@ -457,7 +457,7 @@ void TableBuilder::map_entries(PolicyTable& table, const std::vector<Entry>& ent
       if (s.deny || (!slot.deny && s.priority > slot.priority)) return true;
     }
     for (const auto& [k, s] : other) {
-      if (s.deny && covers(k, key)) return true;
+      if ((s.deny || (!slot.deny && s.priority > slot.priority)) && covers(k, key)) return true;
     }
     return false;
   };
