@@ -6,6 +6,7 @@
 #include "cli/fix.h"
 #include "cli/input.h"
 #include "cli/options.h"
+#include "cli/proof_log.h"
 #include "cli/render.h"
 #include "cli/silence.h"
 #include "frontend/lower.h"
@@ -22,13 +23,15 @@ struct LintOptions : CommonOptions {
   std::string baseline;
   std::string write_baseline;
   std::string upgrade_to;
+  std::string proof_log;
   bool deny_warnings = false;
   bool fix = false;
+  bool cross_check = false;
 };
 
 // Findings that need more than one object. They go to `input.sink` like all others; levels,
 // comments, baseline and output are applied afterwards.
-void check_meaning(const LintOptions& o, Input& input) {
+void check_meaning(const LintOptions& o, Input& input, ProofLog* proofs) {
   if (input.loaded.policies.empty()) return;
   ir::World world;
   world.settings = input.settings;
@@ -41,7 +44,28 @@ void check_meaning(const LintOptions& o, Input& input) {
     frontend::check_semantics(input.loaded, input.settings, input.sink);
   }
   world.inventory = std::move(input.loaded.inventory);
-  run_checks(world, *input.loaded.sources, input.sink);
+  CheckOptions options;
+  if (proofs != nullptr) {
+    options.proofs = [&](const ProofStep& step) { proofs->hear(step); };
+    if (o.cross_check) options.decider = [&](const Question& q) { return proofs->decide(q); };
+  }
+  run_checks(world, *input.loaded.sources, input.sink, options);
+}
+
+// Says what came of the questions. False, with the exit code, after a contradiction or where they
+// could not be written.
+bool report_proofs(const LintOptions& o, Env& env, ProofLog& proofs, int& exit_code) {
+  if (o.cross_check) env.err << "policyc: cross-check: " << proofs.summary() << "\n";
+  for (const std::string& c : proofs.contradictions()) {
+    env.err << "policyc: the two engines disagree, which is a bug in policyc: " << c << "\n";
+    exit_code = kInternal;
+  }
+  const auto failure = proofs.finish();
+  if (failure) {
+    usage_error(env, *failure);
+    exit_code = kUsage;
+  }
+  return !failure && proofs.contradictions().empty();
 }
 
 // Reads the input and fills the sink with what is to be shown: judged, levels set, silenced
@@ -55,7 +79,10 @@ bool judge(LintOptions& o, Env& env, Input& input, Summary& summary, int& exit_c
     input.sink.report(DiagCode::NoPolicies, {}, "no policies found").help =
         "-v lists what was skipped and why";
   }
-  check_meaning(o, input);
+  std::optional<ProofLog> proofs;
+  if (o.cross_check || !o.proof_log.empty()) proofs.emplace(o.proof_log, o.cross_check);
+  check_meaning(o, input, proofs ? &*proofs : nullptr);
+  if (proofs && !report_proofs(o, env, *proofs, exit_code)) return false;
   // Comments before levels: one for a finding that is switched off would otherwise count as
   // useless.
   summary.hidden = apply_allow_comments(sources, input.sink);
@@ -118,6 +145,10 @@ int print(const LintOptions& o, Env& env, Input& input, const Summary& summary) 
 }
 
 int lint(LintOptions& o, Env& env) {
+  if (o.cross_check && !Solver::available()) {
+    env.err << "policyc: --cross-check needs Z3, which this build is without\n";
+    return kImpossible;
+  }
   std::size_t fixed = 0;
   // A repair may bring to light what it hid (a policy under a misspelt kind), and of overlapping
   // repairs one is made at a time: look again until nothing changes.
@@ -148,6 +179,7 @@ void add_lint(Cli& cli) {
                               "  policyc lint --format sarif . > policyc.sarif\n"
                               "  policyc lint --level POL0165=off --deny-warnings .\n"
                               "  policyc lint --upgrade-to cilium-1.20 .\n"
+                              "  policyc lint --cross-check --proof-log proofs/ .\n"
                               "  policyc lint --write-baseline .policyc-baseline.json .");
   add_common_options(*command, *o);
   std::vector<std::string> releases;
@@ -165,6 +197,12 @@ void add_lint(Cli& cli) {
       ->type_name("FILE");
   command->add_option("--write-baseline", o->write_baseline, "record all findings in FILE")
       ->type_name("FILE");
+  command->add_flag("--cross-check", o->cross_check,
+                    "put every question of a proof to Z3, too; a difference is a bug (exit 70)");
+  command
+      ->add_option("--proof-log", o->proof_log,
+                   "write every question of a proof to DIR in SMT-LIB 2, with an index.json")
+      ->type_name("DIR");
   cli.on_run(command, [o](Env& env) { return lint(*o, env); });
 }
 

@@ -20,8 +20,8 @@ std::string directory(const std::string& path) {
 
 }  // namespace
 
-Context::Context(const ir::World& w, const SourceMap& s, DiagnosticSink& k)
-    : world(w), sources(s), sink(k) {
+Context::Context(const ir::World& w, const SourceMap& s, DiagnosticSink& k, const CheckOptions& o)
+    : world(w), sources(s), sink(k), options(o) {
   complete = world.inventory.completeness == ir::Completeness::Complete;
   const auto& policies = world.policies.policies;
   std::map<std::pair<std::string, PolicyRef>, int> count;
@@ -106,15 +106,16 @@ std::string Context::name(const ir::Rule& rule) const {
 
 }  // namespace checks
 
-void run_checks(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink) {
+void run_checks(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink,
+                const CheckOptions& options) {
   DiagnosticSink own;
-  checks::Context c(world, sources, own);
+  checks::Context c(world, sources, own, options);
   checks::check_http(c);
   checks::check_void_l7(c);
   checks::check_dns(c);
   checks::check_peers(c);
   checks::check_ports(c);
-  checks::check_cover(c);
+  checks::check_redundant(c);
   checks::check_isolation(c);
   checks::check_hosts(c);
   checks::check_netpol(c);

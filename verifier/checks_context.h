@@ -11,11 +11,13 @@
 namespace policyc::checks {
 
 struct Context {
-  Context(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink);
+  Context(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink,
+          const CheckOptions& options);
 
   const ir::World& world;
   const SourceMap& sources;
   DiagnosticSink& sink;
+  const CheckOptions& options;
   bool complete = false;               // the inventory names everybody there is
   std::vector<char> has_alternatives;  // by policy: kind/namespace/name occurs again in its set
   std::map<std::string, std::vector<const ir::Rule*>> sets;  // rules by deployment set
@@ -90,7 +92,7 @@ void check_void_l7(Context& c);    // L7 rules that a wider allow makes void
 void check_dns(Context& c);        // toFQDNs and DNS rules
 void check_peers(Context& c);      // selectors that select nobody, or too many
 void check_ports(Context& c);      // ICMP types, ranges, named ports
-void check_cover(Context& c);      // items that another item makes redundant
+void check_redundant(Context& c);  // parts that others make superfluous, allows that are denied
 void check_isolation(Context& c);  // default deny: missing, void, or by accident
 void check_hosts(Context& c);      // host policies, probes, reserved endpoints
 void check_netpol(Context& c);     // what only NetworkPolicy has

@@ -141,6 +141,9 @@ struct RuleBase::State {
   bool any_requires = false;
   bool world_alone = false;  // see names_world_alone
   std::size_t questions = 0;
+  Decider decider;
+  std::size_t budget = kCoverageBudget;
+  bool by_solver = false;  // the decider has been of use since the last judgement began
 
   State(const ir::World& w, const Universe& all, std::vector<std::size_t> r,
         std::function<bool(std::size_t, std::size_t)> u)
@@ -251,17 +254,29 @@ std::string RuleBase::State::title(const Part& part) const {
 Coverage RuleBase::State::ask(const Box& box, const std::vector<const Box*>& covers, bool minimal,
                               const std::string& title, const ProofListener& listener) {
   ++questions;
-  Coverage out =
-      minimal ? minimal_cover(universe.space(), box, covers) : cover(universe.space(), box, covers);
-  if (listener) {
-    Question q;
-    q.space = &universe.space();
-    q.box = box;
-    for (const Box* c : covers) {
-      if (meets(box, *c)) q.covers.push_back(c);
-    }
-    q.title = title;
-    listener({&q, out.answer, out.steps});
+  Coverage out = minimal ? minimal_cover(universe.space(), box, covers, budget)
+                         : cover(universe.space(), box, covers, budget);
+  const bool undecided = out.answer == Coverage::Answer::Undecided && decider;
+  if (!listener && !undecided) return out;
+  Question q;
+  q.space = &universe.space();
+  q.box = box;
+  std::vector<std::size_t> index;
+  for (std::size_t i = 0; i < covers.size(); ++i) {
+    if (!meets(box, *covers[i])) continue;
+    q.covers.push_back(covers[i]);
+    index.push_back(i);
+  }
+  q.title = title;
+  if (listener) listener({&q, out.answer, out.steps});
+  if (undecided) {
+    Solution solution = decider(q);
+    if (solution.answer == Solution::Answer::Unknown) return out;
+    by_solver = true;
+    out.answer = solution.answer == Solution::Answer::Covered ? Coverage::Answer::Covered
+                                                              : Coverage::Answer::Open;
+    out.witness = std::move(solution.witness);
+    if (out.covered()) out.used = std::move(index);
   }
   return out;
 }
@@ -543,6 +558,9 @@ std::size_t RuleBase::questions() const {
 
 Redundancy RuleBase::judge(const Part& part) {
   State& s = *state_;
+  s.decider = decider;
+  s.budget = budget;
+  s.by_solver = false;
   Redundancy out;
   if (s.world.settings.enforcement == ir::Settings::Enforcement::Never) {
     out.reason = "nothing is enforced";
@@ -614,6 +632,7 @@ Redundancy RuleBase::judge(const Part& part) {
   } else {
     s.compare(part, mine, out);
   }
+  out.by_solver = s.by_solver;
   return out;
 }
 

@@ -20,14 +20,6 @@
 
 namespace policyc {
 
-// Answered questions, as they come.
-struct ProofStep {
-  const Question* question = nullptr;
-  Coverage::Answer answer = Coverage::Answer::Undecided;  // of the algebra
-  std::size_t steps = 0;
-};
-using ProofListener = std::function<void(const ProofStep&)>;
-
 // A rule's item, as a cause.
 struct ItemRef {
   std::size_t rule = 0, item = 0;
@@ -43,6 +35,7 @@ struct Redundancy {
   std::vector<ItemRef> causes;        // Redundant: minimal items that make it so, in input order
   std::vector<std::size_t> isolates;  // Redundant: rules that keep the default deny
   bool by_denies = false;             // Redundant allow: denies alone cover it
+  bool by_solver = false;             // the algebra gave up on some question, the solver did not
   std::optional<FlowPoint> witness;   // Needed: a flow (where one was found)
   std::optional<FlowPoint> inside;    // some flow of the part
   ir::Direction direction = ir::Direction::Ingress;  // of witness and inside
@@ -76,6 +69,8 @@ class RuleBase {
   std::vector<Overlap> partial_denies();
 
   ProofListener listener;
+  Decider decider;                       // asked where the algebra gives up; may be empty
+  std::size_t budget = kCoverageBudget;  // of the algebra, for one question
   std::size_t questions() const;
 
  private:

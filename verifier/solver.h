@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +52,16 @@ class Solver {
   std::uint64_t budget_;
   std::size_t solved_ = 0;
 };
+
+// A question and what the algebra says of it, as they come.
+struct ProofStep {
+  const Question* question = nullptr;
+  Coverage::Answer answer = Coverage::Answer::Undecided;
+  std::size_t steps = 0;
+};
+using ProofListener = std::function<void(const ProofStep&)>;
+// Answers what the algebra has left undecided.
+using Decider = std::function<Solution(const Question&)>;
 
 // The question in SMT-LIB 2 (QF_BV): satisfiable where some flow is left open.
 std::string smtlib(const Question& question);

@@ -146,8 +146,12 @@ Universe::Universe(const ir::World& world) : world_(world) {
       key.values.erase(std::unique(key.values.begin(), key.values.end()), key.values.end());
       if (name == ir::kNamespaceKey) key.absent = false;
       if (name == ir::kClusterKey) {
+        // Other clusters are there only where a policy speaks of one.
+        const bool mesh =
+            std::any_of(key.values.begin(), key.values.end(),
+                        [&](const std::string& v) { return v != settings.cluster_name; });
         key.absent = false;
-        key.other = !subject;
+        key.other = !subject && mesh;
         if (subject) key.values.clear();
         if (!std::binary_search(key.values.begin(), key.values.end(), settings.cluster_name)) {
           key.values.insert(

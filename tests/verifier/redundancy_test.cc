@@ -103,7 +103,7 @@ std::string flow_text(const Universe::Scene& scene) {
 
 struct Count {
   std::map<std::string, int> reasons;
-  int redundant = 0, needed = 0, undecided = 0, witnesses = 0;
+  int redundant = 0, needed = 0, undecided = 0, witnesses = 0, by_solver = 0;
 };
 Count& count() {
   static Count c;
@@ -207,6 +207,26 @@ RC_GTEST_PROP(Redundancy, RetiredPartsGoTogether, ()) {
                         all_text(less), crowd.inventory.pods[difference->pod].full_name(),
                         difference->peer.str(), difference->key, difference->before,
                         difference->after));
+  }
+}
+
+// Where the algebra has no budget, the solver gives the same answers.
+RC_GTEST_PROP(Redundancy, SolverDecidesWhatTheAlgebraLeaves, ()) {
+  if (!Solver::available()) return;
+  static Solver solver;
+  const Choice pick;
+  const ir::World world = small_world(pick);
+  const Universe universe(world);
+  const auto all = [](std::size_t, std::size_t) { return true; };
+  RuleBase algebra(world, universe, all_rules(world), all);
+  RuleBase poor(world, universe, all_rules(world), all);
+  poor.budget = 0;
+  poor.decider = [&](const Question& q) { return solver.solve(q); };
+  for (const Part& part : all_parts(world)) {
+    const Redundancy a = algebra.judge(part), b = poor.judge(part);
+    RC_ASSERT(a.answer == b.answer);
+    RC_ASSERT(!a.by_solver);
+    if (b.by_solver) ++count().by_solver;
   }
 }
 

@@ -1,0 +1,105 @@
+#include "cli/proof_log.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "ir/base/file.h"
+
+namespace policyc::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+const char* answer_name(Coverage::Answer a) {
+  switch (a) {
+    case Coverage::Answer::Covered:
+      return "unsat";
+    case Coverage::Answer::Open:
+      return "sat";
+    case Coverage::Answer::Undecided:
+      break;
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+void ProofLog::hear(const ProofStep& step) {
+  Entry e;
+  e.title = step.question->title;
+  e.answer = answer_name(step.answer);
+  e.engine = "algebra";
+  e.steps = step.steps;
+  if (cross_check_) {
+    const Solution s = solver_.solve(*step.question);
+    e.resources = s.resources;
+    const char* other = s.answer == Solution::Answer::Covered ? "unsat"
+                        : s.answer == Solution::Answer::Open  ? "sat"
+                                                              : "unknown";
+    if (s.answer == Solution::Answer::Unknown) {
+      ++unknown_;
+    } else if (step.answer == Coverage::Answer::Undecided) {
+      ++decided_;
+      e.answer = other;
+      e.engine = "z3";
+    } else if (e.answer == other) {
+      ++agreed_;
+      e.engine = "algebra, z3";
+    } else {
+      contradictions_.push_back(fmt::format("{}: {} by the algebra, {} by {}", e.title, e.answer,
+                                            other, Solver::version()));
+    }
+  }
+  if (!dir_.empty() && failure_.empty()) {
+    std::error_code code;
+    std::filesystem::create_directories(dir_, code);
+    e.file = fmt::format("{:04}.smt2", entries_.size() + 1);
+    // Declarations follow the logic; the status belongs between them.
+    std::string text = smtlib(*step.question);
+    const std::size_t line = text.find('\n') + 1;
+    text.insert(line, fmt::format("(set-info :status {})\n", e.answer));
+    if (const auto error = write_file_atomic(dir_ + "/" + e.file, text)) failure_ = error->message;
+  }
+  entries_.push_back(std::move(e));
+}
+
+Solution ProofLog::decide(const Question& question) {
+  return solver_.solve(question);
+}
+
+std::optional<std::string> ProofLog::finish() {
+  if (dir_.empty()) return std::nullopt;
+  ordered_json out;
+  out["version"] = 1;
+  out["questions"] = ordered_json::array();
+  for (const Entry& e : entries_) {
+    out["questions"].push_back({{"file", e.file},
+                                {"name", e.title},
+                                {"answer", e.answer},
+                                {"engine", e.engine},
+                                {"steps", e.steps},
+                                {"resources", e.resources}});
+  }
+  std::error_code code;
+  std::filesystem::create_directories(dir_, code);
+  if (failure_.empty()) {
+    if (const auto error = write_file_atomic(dir_ + "/index.json", out.dump(2) + "\n")) {
+      failure_ = error->message;
+    }
+  }
+  if (!failure_.empty()) return fmt::format("cannot write to `{}`: {}", dir_, failure_);
+  return std::nullopt;
+}
+
+std::string ProofLog::summary() const {
+  std::string out =
+      fmt::format("{} question{} put to {} as well: {} agree, {} unknown", entries_.size(),
+                  entries_.size() == 1 ? "" : "s", Solver::version(), agreed_, unknown_);
+  if (decided_ > 0) out += fmt::format(", {} that the algebra left open", decided_);
+  return out;
+}
+
+}  // namespace policyc::cli
