@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/graph_output.h"
+#include "cli/graph_picture.h"
 #include "ir/resolve.h"
 
 namespace policyc::cli {
@@ -68,14 +69,24 @@ int graph(GraphOptions& options, Env& env) {
     }
   }
   const Graph g = build_graph(engine.world, resolved, options.filter);
+  const bool picture = options.format == "svg" || options.format == "html";
+  if (picture && group_parties(g).size() > kMostParties) {
+    return usage_error(env, fmt::format("{} parties that differ are more than a picture of {} can "
+                                        "show; use json or csv",
+                                        group_parties(g).size(), kMostParties));
+  }
   if (options.format == "json") {
-    env.out << graph_json(engine.world, g);
+    env.out << graph_json(g);
   } else if (options.format == "csv") {
-    env.out << graph_csv(engine.world, g);
+    env.out << graph_csv(g);
   } else if (options.format == "dot") {
     env.out << graph_dot(g);
   } else if (options.format == "mermaid") {
     env.out << graph_mermaid(g);
+  } else if (options.format == "svg") {
+    env.out << graph_svg(g, options.filter.any());
+  } else if (options.format == "html") {
+    env.out << graph_html(engine.world, g, options.filter.any());
   } else {
     env.out << graph_text(g, options.filter.any());
     if (engine.world.inventory.pods.empty()) {
@@ -100,10 +111,11 @@ void add_graph(Cli& cli) {
       cli.add("graph", "show who may talk to whom, end to end",
               "  policyc graph manifests/\n"
               "  policyc graph --focus shop/db --format dot . | dot -Tsvg > db.svg\n"
+              "  policyc graph --format html . > connections.html\n"
               "  policyc graph --format json cluster-dump.yaml policies/");
   add_engine_options(*command, *options, PathArgument::Declare);
-  command->add_option("--format", options->format, "text, json, csv, dot or mermaid")
-      ->check(CLI::IsMember({"text", "json", "csv", "dot", "mermaid"}));
+  command->add_option("--format", options->format, "text, json, csv, dot, mermaid, svg or html")
+      ->check(CLI::IsMember({"text", "json", "csv", "dot", "mermaid", "svg", "html"}));
   command->add_option("--from", options->filter.from, "only connections from this party");
   command->add_option("--to", options->filter.to, "only connections to this party");
   command->add_option("--focus", options->filter.focus, "only connections that touch this party");

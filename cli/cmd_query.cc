@@ -281,7 +281,7 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
     std::erase_if(graph.edges, [](const GraphEdge& e) { return e.connection.none(); });
   }
   if (options.format == "json") {
-    env.out << graph_json(engine.world, graph);
+    env.out << graph_json(graph);
   } else if (graph.edges.empty()) {
     env.out << (who ? "nobody of the input can reach " + name : name + " can reach nobody") << "\n";
   } else {

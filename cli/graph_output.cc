@@ -13,29 +13,13 @@
 namespace policyc::cli {
 namespace {
 
-ir::Party party_of(const ir::GraphParty& p) {
-  if (p.pod != SIZE_MAX) return ir::PodParty{p.pod};
-  if (p.kind == "entity" && !p.id.starts_with("world")) return ir::EntityParty{p.id};
-  if (p.kind == "fqdn") return ir::NameParty{p.id};
-  return ir::AddressParty{p.address};
-}
-
-// The proxy's rules on one span of an edge, both directions together.
-std::vector<std::string> span_rules(const ir::World& world, const Graph& graph,
-                                    const GraphEdge& edge, const ir::PortSpan& span) {
-  ir::Flow flow;
-  flow.from = party_of(graph.parties[edge.src]);
-  flow.to = party_of(graph.parties[edge.dst]);
-  flow.protocol = span.protocol;
-  flow.port = span.from;
-  std::vector<std::string> out;
-  for (const ir::Direction d : {ir::Direction::Egress, ir::Direction::Ingress}) {
-    if (graph.only && graph.only != d) continue;
-    ir::ProxyRules rules = ir::proxy_rules(world, flow, d);
-    if (rules.everything) continue;
-    out.insert(out.end(), rules.rules.begin(), rules.rules.end());
+// Looks the parties up.
+void place(const ir::World& world, const ir::Resolved& resolved, Graph& graph) {
+  graph.connectivity = std::make_shared<ir::Connectivity>(world.settings, resolved);
+  for (const ir::GraphParty& p : graph.parties) {
+    graph.places.push_back(graph.connectivity->place(p));
+    if (!p.unknown.empty()) graph.unknown.push_back(p.id + ": " + p.unknown);
   }
-  return out;
 }
 
 // A name inside double quotes, as DOT and CSV want it.
@@ -59,6 +43,22 @@ std::string csv_field(const std::string& text) {
 
 }  // namespace
 
+std::vector<std::string> span_rules(const Graph& graph, const GraphEdge& edge,
+                                    const ir::PortSpan& span) {
+  const ir::Connectivity::Proxies proxies = graph.connectivity->proxies(
+      graph.places[edge.src], graph.places[edge.dst], ir::l4_key(span.protocol, span.from));
+  std::vector<std::string> out;
+  const auto add = [&](const ir::ProxyFilter* filter, ir::Direction direction) {
+    if (filter == nullptr || (graph.only && graph.only != direction)) return;
+    std::vector<std::string> rules = filter->rules();
+    out.insert(out.end(), std::make_move_iterator(rules.begin()),
+               std::make_move_iterator(rules.end()));
+  };
+  add(proxies.egress, ir::Direction::Egress);
+  add(proxies.ingress, ir::Direction::Ingress);
+  return out;
+}
+
 bool is_named(const ir::GraphParty& party, const std::string& name) {
   if (name.empty() || party.id == name) return true;
   // "ns/name" and "name" of a workload "ns/Kind/name".
@@ -72,20 +72,17 @@ bool is_named(const ir::GraphParty& party, const std::string& name) {
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
                   std::vector<ir::GraphParty> sources, std::vector<ir::GraphParty> targets) {
   Graph out;
-  const ir::Connectivity connectivity(world.settings, resolved);
   const std::size_t first_target = sources.size();
   out.parties = std::move(sources);
   out.parties.insert(out.parties.end(), std::make_move_iterator(targets.begin()),
                      std::make_move_iterator(targets.end()));
-  for (const ir::GraphParty& p : out.parties) {
-    if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
-  }
+  place(world, resolved, out);
   for (std::size_t a = 0; a < first_target; ++a) {
     for (std::size_t b = first_target; b < out.parties.size(); ++b) {
       const ir::GraphParty& src = out.parties[a];
       const ir::GraphParty& dst = out.parties[b];
       if (src.id == dst.id || !src.unknown.empty() || !dst.unknown.empty()) continue;
-      GraphEdge edge{a, b, connectivity.between(src, dst)};
+      GraphEdge edge{a, b, out.connectivity->between(out.places[a], out.places[b])};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
   }
@@ -96,10 +93,7 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
   Graph out;
   out.parties = ir::graph_parties(world, resolved);
   out.only = filter.direction;
-  const ir::Connectivity connectivity(world.settings, resolved);
-  for (const ir::GraphParty& p : out.parties) {
-    if (!p.unknown.empty()) out.unknown.push_back(p.id + ": " + p.unknown);
-  }
+  place(world, resolved, out);
   for (std::size_t a = 0; a < out.parties.size(); ++a) {
     for (std::size_t b = 0; b < out.parties.size(); ++b) {
       const ir::GraphParty& src = out.parties[a];
@@ -111,7 +105,7 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
       if (out.only == ir::Direction::Ingress && dst.kind != "workload") continue;
       if (!is_named(src, filter.from) || !is_named(dst, filter.to)) continue;
       if (!is_named(src, filter.focus) && !is_named(dst, filter.focus)) continue;
-      GraphEdge edge{a, b, connectivity.between(src, dst, out.only)};
+      GraphEdge edge{a, b, out.connectivity->between(out.places[a], out.places[b], out.only)};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
   }
@@ -145,7 +139,7 @@ std::string plugin_note(const ir::World& world) {
   return out;
 }
 
-std::string graph_json(const ir::World& world, const Graph& graph) {
+std::string graph_json(const Graph& graph) {
   using nlohmann::ordered_json;
   ordered_json out;
   out["version"] = 1;
@@ -170,7 +164,7 @@ std::string graph_json(const ir::World& world, const Graph& graph) {
       ports.push_back(port);
       if (s.parser.empty()) continue;
       port["parser"] = s.parser;
-      port["rules"] = span_rules(world, graph, e, s);
+      port["rules"] = span_rules(graph, e, s);
       l7.push_back(std::move(port));
     }
     out["edges"].push_back({{"src", graph.parties[e.src].id},
@@ -182,7 +176,7 @@ std::string graph_json(const ir::World& world, const Graph& graph) {
   return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-std::string graph_csv(const ir::World& world, const Graph& graph) {
+std::string graph_csv(const Graph& graph) {
   std::string out = "src,dst,proto,from,to,l7\n";
   auto to = std::back_inserter(out);
   for (const GraphEdge& e : graph.edges) {
@@ -195,7 +189,7 @@ std::string graph_csv(const ir::World& world, const Graph& graph) {
     for (const ir::PortSpan& s : e.connection.spans) {
       std::string l7;
       if (!s.parser.empty()) {
-        l7 = fmt::format("{}: {}", s.parser, fmt::join(span_rules(world, graph, e, s), "; "));
+        l7 = fmt::format("{}: {}", s.parser, fmt::join(span_rules(graph, e, s), "; "));
       }
       const std::string proto =
           s.protocol == ir::kProtoAny ? "other" : ir::protocol_name(s.protocol);

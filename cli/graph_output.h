@@ -1,6 +1,7 @@
 // `graph`: who may talk to whom, in the formats of interfaces.md §5.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct Graph {
   std::vector<GraphEdge> edges;       // something is allowed end to end
   std::vector<std::string> unknown;   // endpoints whose policy cannot be told, and why
   std::optional<ir::Direction> only;  // the half that was judged; nullopt = both
+  // For more about an edge; valid as long as the resolved tables are.
+  std::shared_ptr<const ir::Connectivity> connectivity;
+  std::vector<ir::Connectivity::Place> places;  // by party
 };
 
 struct GraphFilter {
@@ -38,12 +42,16 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
                   std::vector<ir::GraphParty> sources, std::vector<ir::GraphParty> targets);
 
+// The proxy's rules on one span of an edge, both directions together.
+std::vector<std::string> span_rules(const Graph& graph, const GraphEdge& edge,
+                                    const ir::PortSpan& span);
+
 // What a list of connections leaves to the plugin under --semantics kubernetes; empty under
 // Cilium's.
 std::string plugin_note(const ir::World& world);
 
-std::string graph_json(const ir::World& world, const Graph& graph);
-std::string graph_csv(const ir::World& world, const Graph& graph);
+std::string graph_json(const Graph& graph);
+std::string graph_csv(const Graph& graph);
 std::string graph_dot(const Graph& graph);
 std::string graph_mermaid(const Graph& graph);
 // One block a target: who reaches it, by what, sources grouped by connection.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "ir/identity.h"
 #include "ir/resolve.h"
@@ -117,7 +119,7 @@ Connectivity::Connectivity(const Settings& settings, const Resolved& resolved)
     : resolved_(resolved), ported_only_(settings.kubernetes_semantics) {
   for (const NodeView& view : resolved.views) {
     for (const ResolvedEndpoint& ep : view.endpoints) {
-      for (const std::size_t pod : ep.pods) places_[pod] = {&view, &ep};
+      for (const std::size_t pod : ep.pods) endpoints_[pod] = {&view, &ep};
     }
   }
   for (IdentityIndex i = 0; i < resolved.identities.size(); ++i) {
@@ -126,85 +128,103 @@ Connectivity::Connectivity(const Settings& settings, const Resolved& resolved)
 }
 
 Connectivity::Place Connectivity::place(const GraphParty& party) const {
-  const auto it = places_.find(party.pod);
-  return it == places_.end() ? Place{} : it->second;
+  Place out;
+  if (const auto it = endpoints_.find(party.pod); it != endpoints_.end()) {
+    std::tie(out.view, out.endpoint) = it->second;
+  }
+  out.host = party.id == "host";
+  if (const auto it = indices_.find(party.labels); it != indices_.end()) out.identity = it->second;
+  out.address = party.address;
+  return out;
 }
 
-IdentityIndex Connectivity::identity(const GraphParty& party, const NodeView& view) const {
-  if (party.id == "host") return view.host;
-  const auto it = indices_.find(party.labels);
-  return it != indices_.end() ? it->second : view.identity_of(party.address);
+IdentityIndex Connectivity::identity(const Place& party, const NodeView& view) {
+  if (party.host) return view.host;
+  return party.identity ? *party.identity : view.identity_of(party.address);
 }
 
-Connectivity::Proxies Connectivity::proxies(const GraphParty& a, const GraphParty& b,
-                                            L4Key key) const {
-  const Place from = place(a);
-  const Place to = place(b);
+Connectivity::Proxies Connectivity::proxies(const Place& a, const Place& b, L4Key key) const {
   const auto filter = [&](const PolicyTable& t, IdentityIndex peer) {
     return t.filter(t.class_of[peer] * t.columns() + t.column(key));
   };
   Proxies out;
-  if (from.endpoint != nullptr) {
-    out.egress = filter(*from.endpoint->egress, identity(b, *from.view));
+  if (a.endpoint != nullptr) {
+    out.egress = filter(*a.endpoint->egress, identity(b, *a.view));
   }
-  if (to.endpoint != nullptr) out.ingress = filter(*to.endpoint->ingress, identity(a, *to.view));
+  if (b.endpoint != nullptr) out.ingress = filter(*b.endpoint->ingress, identity(a, *b.view));
   return out;
 }
 
-Connection Connectivity::between(const GraphParty& a, const GraphParty& b,
+namespace {
+
+// Walks along one row of a table; a missing table decides nothing.
+class Row {
+ public:
+  Row(const PolicyTable* table, std::size_t row) : table_(table), row_(row) {}
+
+  // Moves to the column of `key`, which never goes back; gives where that column ends.
+  L4Key end_at(L4Key key) {
+    if (table_ == nullptr) return kL4KeyEnd;
+    const auto& begins = table_->column_begin;
+    while (column_ + 1 < begins.size() && begins[column_ + 1] <= key) ++column_;
+    return column_ + 1 < begins.size() ? begins[column_ + 1] : kL4KeyEnd;
+  }
+  const VerdictRecord* record() const {
+    return table_ == nullptr ? nullptr : &table_->records[table_->cells[row_ + column_]];
+  }
+
+ private:
+  const PolicyTable* table_;
+  std::size_t row_, column_ = 0;
+};
+
+}  // namespace
+
+Connection Connectivity::between(const Place& a, const Place& b,
                                  std::optional<Direction> only) const {
-  const Place from = only == Direction::Ingress ? Place{} : place(a);
-  const Place to = only == Direction::Egress ? Place{} : place(b);
   const PolicyTable* egress = nullptr;
   const PolicyTable* ingress = nullptr;
   std::size_t egress_row = 0;
   std::size_t ingress_row = 0;
-  if (from.endpoint != nullptr) {
-    egress = from.endpoint->egress.get();
+  if (a.endpoint != nullptr && only != Direction::Ingress) {
+    egress = a.endpoint->egress.get();
     if (egress->cells.empty()) return {};
-    egress_row = egress->class_of[identity(b, *from.view)] * egress->columns();
+    egress_row = egress->class_of[identity(b, *a.view)] * egress->columns();
   }
-  if (to.endpoint != nullptr) {
-    ingress = to.endpoint->ingress.get();
+  if (b.endpoint != nullptr && only != Direction::Egress) {
+    ingress = b.endpoint->ingress.get();
     if (ingress->cells.empty()) return {};
-    ingress_row = ingress->class_of[identity(a, *to.view)] * ingress->columns();
+    ingress_row = ingress->class_of[identity(a, *b.view)] * ingress->columns();
   }
-  std::set<L4Key> begins;
-  for (std::uint32_t c = 0; c < kProtocolClasses; ++c) begins.insert(c << 16U);
-  for (const PolicyTable* t : {egress, ingress}) {
-    if (t != nullptr) begins.insert(t->column_begin.begin(), t->column_begin.end());
-  }
+  // Columns of both tables and the starts of the protocols, side by side.
+  Row out_of(egress, egress_row), into(ingress, ingress_row);
   Connection out;
   out.all = true;
-  for (auto it = begins.begin(); it != begins.end(); ++it) {
-    const L4Key begin = *it;
-    const L4Key end = std::next(it) == begins.end() ? kL4KeyEnd : *std::next(it);
-    const auto protocol = class_protocol(static_cast<ProtocolClass>(begin >> 16U));
+  for (L4Key begin = 0; begin < kL4KeyEnd;) {
+    const L4Key next_protocol = (begin | 0xFFFFU) + 1;
+    const L4Key end = std::min({next_protocol, out_of.end_at(begin), into.end_at(begin)});
+    const L4Key at = std::exchange(begin, end);
+    const auto protocol = class_protocol(static_cast<ProtocolClass>(at >> 16U));
     const bool ported = protocol == kProtoTcp || protocol == kProtoUdp || protocol == kProtoSctp;
     if (ported_only_ && !ported) continue;
-    std::string parser;
+    std::string_view parser;
     bool denied = false;
-    const auto look = [&](const PolicyTable* t, std::size_t row) {
-      if (t == nullptr) return;
-      const VerdictRecord& r = t->records[t->cells[row + t->column(begin)]];
-      denied = denied || r.verdict == VerdictKind::Deny;
-      if (r.verdict == VerdictKind::Redirect) parser = r.parser;
-    };
-    look(egress, egress_row);
-    look(ingress, ingress_row);
+    for (const VerdictRecord* r : {out_of.record(), into.record()}) {
+      if (r == nullptr) continue;
+      denied = denied || r->verdict == VerdictKind::Deny;
+      if (r->verdict == VerdictKind::Redirect) parser = r->parser;
+    }
     if (denied || !parser.empty()) out.all = false;
     if (denied) continue;
-    PortSpan span{protocol, static_cast<std::uint16_t>(begin & 0xFFFFU),
-                  static_cast<std::uint16_t>((end - 1) & 0xFFFFU), parser};
+    const auto first = static_cast<std::uint16_t>(at), last = static_cast<std::uint16_t>(end - 1);
     if (!out.spans.empty()) {
-      PortSpan& last = out.spans.back();
-      if (last.protocol == span.protocol && last.parser == span.parser &&
-          last.to + 1 == span.from) {
-        last.to = span.to;
+      PortSpan& before = out.spans.back();
+      if (before.protocol == protocol && before.parser == parser && before.to + 1 == first) {
+        before.to = last;
         continue;
       }
     }
-    out.spans.push_back(std::move(span));
+    out.spans.push_back({protocol, first, last, std::string(parser)});
   }
   return out;
 }

@@ -52,28 +52,37 @@ class Connectivity {
   // By the Kubernetes API only TCP, UDP and SCTP count: it leaves all else to the plugin.
   Connectivity(const Settings& settings, const Resolved& resolved);
 
+  // Where a party stands in the tables, for many questions about the same one.
+  struct Place {
+    const NodeView* view = nullptr;  // of an endpoint; else nullptr
+    const ResolvedEndpoint* endpoint = nullptr;
+    bool host = false;                      // every node's own
+    std::optional<IdentityIndex> identity;  // nullopt: told by the address
+    IpAddress address;
+  };
+  Place place(const GraphParty& party) const;
+
   // From `a` to `b`; everything is allowed on a side that is no policy subject. With `only`, the
   // other half is taken to allow everything, too.
-  Connection between(const GraphParty& a, const GraphParty& b,
+  Connection between(const Place& a, const Place& b,
                      std::optional<Direction> only = std::nullopt) const;
+  Connection between(const GraphParty& a, const GraphParty& b,
+                     std::optional<Direction> only = std::nullopt) const {
+    return between(place(a), place(b), only);
+  }
   // What the proxies of either half enforce on one (protocol, port); nullptr where there is none.
   struct Proxies {
     const ProxyFilter* egress = nullptr;
     const ProxyFilter* ingress = nullptr;
   };
-  Proxies proxies(const GraphParty& a, const GraphParty& b, L4Key key) const;
+  Proxies proxies(const Place& a, const Place& b, L4Key key) const;
 
  private:
-  struct Place {
-    const NodeView* view = nullptr;
-    const ResolvedEndpoint* endpoint = nullptr;
-  };
-  Place place(const GraphParty& party) const;
-  IdentityIndex identity(const GraphParty& party, const NodeView& view) const;
+  static IdentityIndex identity(const Place& party, const NodeView& view);
 
   const Resolved& resolved_;
   bool ported_only_;
-  std::map<std::size_t, Place> places_;        // by pod
+  std::map<std::size_t, std::pair<const NodeView*, const ResolvedEndpoint*>> endpoints_;  // by pod
   std::map<LabelSet, IdentityIndex> indices_;  // by labels
 };
 

@@ -628,39 +628,6 @@ std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direct
   return out;
 }
 
-ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction) {
-  Assumptions assume;
-  const Judge judge{world, flow, assume};
-  const auto j = judge.judged(direction);
-  ProxyRules out;
-  if (!j) return out;
-  std::set<std::string> rules;
-  for (const Filter& filter : judge.merge(*j, direction).filters) {
-    if (judge.covers(filter, j->named) < 0) continue;
-    for (const SelectorPolicy& p : filter.policies) {
-      if (p.deny || !judge.selects(p.selector, j->peer)) continue;
-      out.everything =
-          out.everything || p.l7_match_all || (p.server_names.empty() && !p.has_l7_rules());
-      for (const HttpRule& r : p.l7.http) {
-        std::string text = fmt::format("{} {}", r.method.empty() ? "any method" : r.method,
-                                       r.path.empty() ? "any path" : r.path);
-        if (!r.host.empty()) text += " host " + r.host;
-        for (const HeaderMatch& h : r.headers) {
-          text += fmt::format(" header {}{}", h.name, h.value ? ": " + *h.value : "");
-        }
-        rules.insert(std::move(text));
-      }
-      for (const DnsRule& r : p.l7.dns) rules.insert(r.pattern);
-      for (const KafkaRule& r : p.l7.kafka) {
-        rules.insert(r.topic.empty() ? "any topic" : "topic " + r.topic);
-      }
-      for (const std::string& name : p.server_names) rules.insert("SNI " + name);
-    }
-  }
-  out.rules.assign(rules.begin(), rules.end());
-  return out;
-}
-
 namespace {
 
 bool item_covers_port(const Judge& judge, const RuleItem& item, const NamedPorts& named) {

@@ -36,12 +36,4 @@ struct NearMiss {
 // is the port, one requirement on one label, or the direction.
 std::vector<NearMiss> near_misses(const World& world, const Flow& flow, Direction direction);
 
-// The L7 rules that the proxy would apply to the flow in this direction: one text each ("GET /a.*",
-// "*.example.com"), sorted. `everything` is set where some allow without L7 rules voids them.
-struct ProxyRules {
-  std::vector<std::string> rules;
-  bool everything = false;
-};
-ProxyRules proxy_rules(const World& world, const Flow& flow, Direction direction);
-
 }  // namespace policyc::ir

@@ -308,6 +308,11 @@ std::vector<std::string> active_fqdns(const Inventory& inventory, const Settings
   for (const Rule& rule : policies.rules) {
     std::set<std::string> texts;
     for (const RuleItem& item : rule.items) {
+      // An item without ports makes no filter, so nobody learns its names.
+      const bool has_filter =
+          item.all_l4 || std::any_of(item.ports.begin(), item.ports.end(),
+                                     [](const PortRule& p) { return !p.ports.empty(); });
+      if (!has_filter) continue;
       for (const Peer& peer : item.peers) {
         if (peer.kind == PeerKind::Fqdn) texts.insert(peer.text);
       }

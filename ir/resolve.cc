@@ -457,7 +457,7 @@ void TableBuilder::map_entries(PolicyTable& table, const std::vector<Entry>& ent
       if (s.deny || (!slot.deny && s.priority > slot.priority)) return true;
     }
     for (const auto& [k, s] : other) {
-      if (s.deny && covers(k, key)) return true;
+      if ((s.deny || (!slot.deny && s.priority > slot.priority)) && covers(k, key)) return true;
     }
     return false;
   };
@@ -625,6 +625,29 @@ std::string ProxyFilter::text() const {
   for (const GenericRule& r : generic)
     out += fmt::format("generic {} {}\n", quoted(generic_parser), rule_text(r));
   return out;
+}
+
+std::vector<std::string> ProxyFilter::rules() const {
+  if (everything) return {};
+  std::set<std::string> out;
+  for (const HttpRule& r : http) {
+    std::string line = fmt::format("{} {}", r.method.empty() ? "any method" : r.method,
+                                   r.path.empty() ? "any path" : r.path);
+    if (!r.host.empty()) line += " host " + r.host;
+    for (const HeaderMatch& h : r.headers) {
+      line += fmt::format(" header {}{}", h.name, h.value ? ": " + *h.value : "");
+    }
+    out.insert(std::move(line));
+  }
+  for (const DnsRule& r : dns) out.insert(r.pattern);
+  for (const KafkaRule& r : kafka) out.insert(r.topic.empty() ? "any topic" : "topic " + r.topic);
+  for (const GenericRule& r : generic) {
+    std::string line = generic_parser;
+    for (const auto& [key, value] : r.fields) line += fmt::format(" {}: {}", key, value);
+    out.insert(std::move(line));
+  }
+  for (const std::string& name : server_names) out.insert("SNI " + name);
+  return {out.begin(), out.end()};
 }
 
 std::vector<std::string> policy_names(const PolicySet& policies) {

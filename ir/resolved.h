@@ -49,6 +49,9 @@ struct ProxyFilter {
   std::vector<Listener> listeners;
   // Canonical: equal texts let the same requests pass, rule by rule.
   std::string text() const;
+  // For people, one rule each, sorted: "GET /api/.*", "SNI a.example". Empty where everything
+  // passes.
+  std::vector<std::string> rules() const;
 };
 
 // Decisions of one endpoint in one direction. `column_begin[k]` is the first L4 key of column k,

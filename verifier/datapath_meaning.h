@@ -48,8 +48,8 @@ struct DatapathShape {
 
 enum class DatapathMap : std::uint8_t { Node, Policy };
 
-// `Ops` computes (Terms or Numbers), `Word` is what it computes with, `Tables` reads:
-// word(DatapathMap, byte offset of 32 bits, bytes).
+// `Ops` computes (Terms or Numbers; never(truth): known to be false), `Word` is what it computes
+// with, `Tables` reads: word(DatapathMap, byte offset of 32 bits, bytes).
 template <class Ops, class Word, class Tables>
 class Meaning {
  public:
@@ -213,8 +213,10 @@ struct Fate {
   std::array<Word, 5> cb{};
 };
 
-// `Packet`: length() of 32 bits; byte(offset of 32 bits), 8 bits. `before` holds mark and cb before
-// the run; `vlan_present` is the buffer's field; `generation` the word of the node map.
+// `Packet`: length() of 32 bits; byte(offset of 32 bits), 8 bits; turn(truth) is told where packets
+// part ways, and gives the truth back, or a constant where only packets of one way are looked at;
+// end(truth) likewise where those for which it holds are dropped at once. `before` holds mark and
+// cb before the run; `vlan_present` is the buffer's field; `generation` the word of the node map.
 template <class Ops, class Word, class Tables, class Packet>
 class PacketMeaning {
  public:
@@ -232,21 +234,25 @@ class PacketMeaning {
     // The frame.
     Word type = big16(c(12));
     Word ip = c(14);
-    Word wrong = o_.ite(shorter(c(14)), c(134), c(0));
+    Word wrong = o_.ite(end(shorter(c(14))), c(134), c(0));
     if (s_.vlan) {
-      const Word one = tag(type);
+      const Word one = turn(tag(type));
       const Word inner = big16(c(16));
-      const Word two = o_.and_(one, tag(inner));
-      const Word cut = o_.or_(o_.and_(one, shorter(c(18))), o_.and_(two, shorter(c(22))));
+      const Word two = turn(o_.and_(one, tag(inner)));
+      const Word cut = end(o_.or_(o_.and_(one, shorter(c(18))), o_.and_(two, shorter(c(22)))));
       wrong = either(wrong, o_.ite(cut, c(134), c(0)));
       type = o_.ite(two, big16(c(20)), o_.ite(one, inner, type));
       ip = o_.ite(two, c(22), o_.ite(one, c(18), c(14)));
     } else {
-      wrong = either(wrong, o_.ite(is(vlan_present, 0), c(0), c(182)));
+      wrong = either(wrong, o_.ite(end(o_.not_(is(vlan_present, 0))), c(182), c(0)));
     }
-    const Word is4 = o_.eq(type, o_.constant(0x0800, 16));
-    const Word is6 = o_.eq(type, o_.constant(0x86DD, 16));
-    const Headers h4 = v4(ip), h6 = v6(ip);
+    const Word whole = is(wrong, 0);
+    const Word is4 = turn(o_.and_(whole, o_.eq(type, o_.constant(0x0800, 16))));
+    const Word is6 =
+        turn(o_.and_(o_.and_(whole, o_.not_(is4)), o_.eq(type, o_.constant(0x86DD, 16))));
+    // What is known not to be there is not looked at.
+    const Headers h6 = o_.never(is6) ? none() : v6(ip);
+    const Headers h4 = o_.never(is4) ? h6 : v4(ip);
     const auto chosen = [&](Word a, Word b) { return o_.ite(is4, a, b); };
     wrong = either(wrong,
                    o_.ite(is4, h4.wrong, o_.ite(is6, h6.wrong, o_.ite(tag(type), c(182), c(0)))));
@@ -280,7 +286,19 @@ class PacketMeaning {
     Word kind;                   // protocol class, 8 bits
     Word fragment, frag_needed;  // 1 bit
   };
+  // Nothing is known of them, and nobody asks.
+  Headers none() {
+    const Word no = o_.truth(false);
+    return {c(0), c(0), c(0), o_.constant(0, 8), no, no};
+  }
+  Headers dropped() {
+    Headers h = none();
+    h.wrong = c(134);
+    return h;
+  }
 
+  Word turn(Word truth) { return packet_.turn(truth); }
+  Word end(Word truth) { return packet_.end(truth); }
   Word c(std::uint64_t value) { return o_.constant(value, 32); }
   Word is(Word a, std::uint64_t value) { return o_.eq(a, c(value)); }
   Word either(Word first, Word otherwise) { return o_.ite(is(first, 0), otherwise, first); }
@@ -297,9 +315,10 @@ class PacketMeaning {
     const Word first = byte(ip);
     const Word size = o_.extract(first, 0, 4);
     Headers h;
-    const Word bad = o_.or_(shorter(plus(ip, 20)),
-                            o_.or_(o_.not_(o_.eq(o_.extract(first, 4, 4), o_.constant(4, 4))),
-                                   o_.ult(size, o_.constant(5, 4))));
+    Word bad = end(shorter(plus(ip, 20)));
+    bad = o_.or_(bad, end(o_.not_(o_.eq(o_.extract(first, 4, 4), o_.constant(4, 4)))));
+    bad = o_.or_(bad, end(o_.ult(size, o_.constant(5, 4))));
+    if (o_.never(o_.not_(bad))) return dropped();
     const Word peer = plus(ip, direction_ == 0 ? 12 : 16);
     const Word address = o_.concat(big16(peer), big16(plus(peer, 2)));
     h.leaf = meaning_.leaf_of_v4(half_, address);
@@ -320,21 +339,24 @@ class PacketMeaning {
 
   Headers v6(Word ip) {
     Headers h;
-    const Word bad = o_.or_(shorter(plus(ip, 40)),
-                            o_.not_(o_.eq(o_.extract(byte(ip), 4, 4), o_.constant(6, 4))));
+    Word bad = end(shorter(plus(ip, 40)));
+    bad = o_.or_(bad, end(o_.not_(o_.eq(o_.extract(byte(ip), 4, 4), o_.constant(6, 4)))));
+    if (o_.never(o_.not_(bad))) return dropped();
     const Word peer = plus(ip, direction_ == 0 ? 8 : 24);
     std::array<Word, 16> address{};
     for (std::size_t k = 0; k < 16; ++k) address[k] = byte(plus(peer, k));
     h.leaf = meaning_.leaf_of_v6(half_, address);
     // Up to six extension headers; a later fragment ends the row.
     Word protocol = byte(plus(ip, 6)), last = protocol;
-    Word offset = c(40), end = offset;
+    Word offset = c(40), behind = offset;
     Word going = o_.truth(true), cut = o_.truth(false);
     h.fragment = o_.truth(false);
     for (int k = 0; k < 6; ++k) {
       going = o_.and_(going, o_.and_(is_extension(protocol), o_.not_(h.fragment)));
+      if (o_.never(going)) break;
       const Word at = o_.add(ip, offset);
       cut = o_.or_(cut, o_.and_(going, shorter(plus(at, 8))));
+      if (o_.never(o_.not_(cut))) return dropped();
       const Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
       const Word is_auth = o_.eq(protocol, o_.constant(51, 8));
       const Word part = o_.not_(o_.eq(o_.extract(big16(plus(at, 2)), 3, 13), o_.constant(0, 13)));
@@ -346,25 +368,28 @@ class PacketMeaning {
       protocol = byte(at);
       offset = o_.add(offset, size);
       last = o_.ite(going, protocol, last);
-      end = o_.ite(going, offset, end);
+      behind = o_.ite(going, offset, behind);
     }
     const Word unfinished = is_extension(last);
-    transport(h, last, o_.add(ip, end));
+    transport(h, last, o_.add(ip, behind));
     h.wrong = o_.ite(o_.or_(bad, cut), c(134), o_.ite(unfinished, c(156), h.wrong));
     return h;
   }
 
   void transport(Headers& h, Word protocol, Word l4) {
     h.kind = meaning_.class_of_protocol(protocol);
-    const Word none = o_.or_(h.fragment, o_.eq(h.kind, o_.constant(0, 8)));
+    const Word part = h.fragment;
+    const Word none = o_.or_(part, o_.eq(h.kind, o_.constant(0, 8)));
+    const Word some = o_.not_(none);
     const Word ports = o_.ult(h.kind, o_.constant(4, 8));
     const Word cut = o_.ite(ports, shorter(plus(l4, 4)), shorter(plus(l4, 2)));
-    h.wrong = o_.ite(o_.and_(o_.not_(none), cut), c(134), c(0));
+    h.wrong = o_.ite(o_.and_(some, cut), c(134), c(0));
     h.port =
         o_.ite(none, c(0), o_.ite(ports, o_.zext(big16(plus(l4, 2)), 32), o_.zext(byte(l4), 32)));
-    h.frag_needed = o_.and_(
-        o_.and_(o_.not_(none), o_.not_(ports)),
-        o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16))));
+    h.frag_needed = (o_.and_(
+        o_.and_(some, o_.not_(ports)),
+        o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16)))));
+    h.fragment = part;
   }
 
   Ops& o_;
@@ -388,6 +413,7 @@ class Numbers {
     return w >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << w) - 1;
   }
   Number constant(std::uint64_t v, unsigned w) const { return {v & mask(w), w}; }
+  bool never(Number truth) const { return truth.value == 0; }
   Number truth(bool v) const { return {v ? 1U : 0U, 1}; }
   Number add(Number a, Number b) const { return constant(a.value + b.value, a.width); }
   Number sub(Number a, Number b) const { return constant(a.value - b.value, a.width); }

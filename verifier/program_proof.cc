@@ -49,9 +49,31 @@ class SymbolicTables {
   Places& places_;
 };
 
+// The packets that go one way: at each turn that `ways` knows, all others are left out.
 class SymbolicPacket {
  public:
-  SymbolicPacket(Terms& terms, Places& places) : terms_(terms), places_(places) {}
+  SymbolicPacket(Terms& terms, Places& places, const std::vector<bool>& ways)
+      : terms_(terms), places_(places), ways_(ways) {}
+  Term turn(Term truth) {
+    if (terms_.is_constant(truth) || ended_) return truth;
+    if (turns_ == ways_.size()) {
+      more_ = true;
+      return truth;
+    }
+    const bool way = ways_[turns_++];
+    here_ = terms_.and_(here_, way ? truth : terms_.not_(truth));
+    terms_.assume(truth, way ? 1 : 0);
+    return terms_.truth(way);
+  }
+  Term end(Term truth) {
+    const Term way = turn(truth);
+    ended_ = ended_ || terms_.is_constant(way, 1);
+    return way;
+  }
+  // Whether the packets that are left part ways once more.
+  bool more() const { return more_; }
+  // What holds of them.
+  Term here() const { return here_; }
   Term length() { return terms_.zext(terms_.symbol(kPacketLength, 16), 32); }
   Term byte(Term at) {
     places_.add(terms_, kPacketArray, at);
@@ -61,6 +83,10 @@ class SymbolicPacket {
  private:
   Terms& terms_;
   Places& places_;
+  const std::vector<bool>& ways_;
+  std::size_t turns_ = 0;
+  bool more_ = false, ended_ = false;
+  Term here_ = terms_.truth(true);
 };
 
 // Packets and tables to try things with: what differs there needs no solver. Seeds are fixed.
@@ -170,8 +196,9 @@ class Samples {
 // the same term, and nothing is left to be said about the tables at the end.
 class Matcher {
  public:
-  Matcher(Terms& terms, Places& places, TermSolver& solver, bool vlan)
-      : t_(terms), places_(places), solver_(solver), samples_(terms, vlan) {}
+  // `here`: what holds of the packets that are looked at.
+  Matcher(Terms& terms, Places& places, TermSolver& solver, Term here, bool vlan)
+      : t_(terms), places_(places), solver_(solver), here_(here), samples_(terms, vlan) {}
 
   std::optional<Term> operator()(const std::vector<Term>& path, unsigned array, Term index) {
     const std::vector<Term>& known = places_.of(array);
@@ -188,7 +215,7 @@ class Matcher {
         return moved(m.to, m.by);
       }
     }
-    Term condition = t_.truth(true), light = t_.truth(true);
+    Term condition = here_, light = here_;
     for (const Term x : path) {
       condition = t_.and_(condition, x);
       if (plain(x)) light = t_.and_(light, x);
@@ -260,6 +287,7 @@ class Matcher {
   Terms& t_;
   Places& places_;
   TermSolver& solver_;
+  Term here_;
   Samples samples_;
   std::vector<std::uint8_t> plain_;  // 1 yes, 2 no
   std::map<std::pair<unsigned, Term>, std::vector<Match>> matches_;
@@ -268,6 +296,8 @@ class Matcher {
 class FramePacket {
  public:
   explicit FramePacket(const std::vector<std::uint8_t>& frame) : frame_(frame) {}
+  Number turn(Number truth) const { return truth; }
+  Number end(Number truth) const { return truth; }
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
 
@@ -308,6 +338,178 @@ PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_pr
   return out;
 }
 
+namespace {
+
+class ProgramProof {
+ public:
+  ProgramProof(const ebpf::Object& object, const ebpf::Program& code, MapNumbers maps,
+               unsigned direction, const DatapathShape& shape, TermSolver& solver,
+               ProofReport& report)
+      : object_(object),
+        code_(code),
+        maps_(maps),
+        direction_(direction),
+        shape_(shape),
+        solver_(solver),
+        report_(report) {}
+
+  // False where the answer is settled: not proved, or refuted.
+  // Packets go two ways at each turn; each way is looked at alone.
+  bool holds(std::vector<bool>& ways);
+
+ private:
+  const ebpf::Object& object_;
+  const ebpf::Program& code_;
+  MapNumbers maps_;
+  unsigned direction_;
+  const DatapathShape& shape_;
+  TermSolver& solver_;
+  ProofReport& report_;
+};
+
+bool ProgramProof::holds(std::vector<bool>& ways) {
+  Terms terms;
+  Fate<Term> before;
+  before.action = terms.constant(0, 32);
+  before.mark = terms.symbol(context_symbol(kSkbMark), 32);
+  for (std::size_t k = 0; k < 5; ++k) {
+    before.cb[k] = terms.symbol(context_symbol(kSkbCb + 4 * k), 32);
+  }
+  Places places;
+  SymbolicTables tables(terms, maps_, places);
+  SymbolicPacket packet(terms, places, ways);
+  const Term vlan = terms.symbol(context_symbol(kSkbVlanPresent), 32);
+  const Term generation = terms.symbol(volatile_symbol(maps_.node, 0, 0), 32);
+  PacketMeaning<Terms, Term, SymbolicTables, SymbolicPacket> meaning(terms, shape_, tables, packet,
+                                                                     direction_);
+  const Fate<Term> want = meaning.fate(before, vlan, generation);
+  if (packet.more()) {
+    for (const bool way : {true, false}) {
+      ways.push_back(way);
+      const bool holds_there = holds(ways);
+      ways.pop_back();
+      if (!holds_there) return false;
+    }
+    return true;
+  }
+  const Term here = packet.here();
+  solver_.forget();
+  const std::size_t asked_before = solver_.asked();
+  report_.answer = ProofReport::Answer::NotProved;
+  Matcher matcher(terms, places, solver_, here, shape_.vlan);
+  ExecutorOptions options;
+  options.volatile_words = {{maps_.node, 0}};
+  options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
+    return matcher(path, array, index);
+  };
+  const auto run = execute(terms, object_, code_, options);
+  const auto count = [&] {
+    report_.terms += terms.size();
+    report_.questions += solver_.asked() - asked_before;
+  };
+  report_.resources += matcher.resources;
+  if (!run) {
+    count();
+    report_.reason = run.error();
+    return false;
+  }
+  Fate<Term> does = before;
+  does.action = run->result;
+  for (const auto& [offset, word] : run->context) {
+    (offset == kSkbMark ? does.mark : does.cb[(offset - kSkbCb) / 4]) = word;
+  }
+  // An access outside, or another fate.
+  Term outside = terms.truth(false);
+  for (const Obligation& o : run->obligations) {
+    outside = terms.or_(outside, terms.and_(o.when, terms.not_(o.holds)));
+  }
+  Term differs = terms.not_(terms.eq(does.action, want.action));
+  differs = terms.or_(differs, terms.not_(terms.eq(does.mark, want.mark)));
+  for (std::size_t k = 0; k < 5; ++k) {
+    differs = terms.or_(differs, terms.not_(terms.eq(does.cb[k], want.cb[k])));
+  }
+  const Term wrong = terms.or_(outside, differs);
+  if (terms.is_constant(wrong, 0)) {
+    count();
+    report_.answer = ProofReport::Answer::Proved;
+    return true;
+  }
+  const Term question = terms.and_(here, wrong);
+  // What an answer says is looked at once more, over the bytes that would really be there.
+  const auto confirmed = [&](const TermAnswer& answer) {
+    ProgramWitness w;
+    const auto symbol = [&](const std::string& name) {
+      const auto it = answer.symbols.find(name);
+      return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
+    };
+    w.frame.resize(symbol(kPacketLength));
+    w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
+    w.node.resize(object_.maps[maps_.node].size);
+    w.policy.resize(object_.maps[maps_.policy].size);
+    const auto generation_value =
+        static_cast<std::uint32_t>(symbol(volatile_symbol(maps_.node, 0, 0)));
+    std::memcpy(w.node.data(), &generation_value, 4);
+    for (const TermAnswer::Read& r : answer.reads) {
+      if (r.array == kPacketArray) {
+        if (r.index < w.frame.size()) w.frame[r.index] = static_cast<std::uint8_t>(r.value);
+      } else if (r.array == map_array(maps_.node)) {
+        word_into(w.node, r.index, r.bytes, r.value);
+      } else if (r.array == map_array(maps_.policy)) {
+        word_into(w.policy, r.index, r.bytes, r.value);
+      }
+    }
+    Evaluator evaluate(
+        terms, {[&](const std::string& name) -> std::uint64_t {
+                  if (name == kPacketLength) return w.frame.size();
+                  if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
+                  return name.find('#') != std::string::npos ? generation_value : 0;
+                },
+                [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
+                  std::uint64_t v = 0;
+                  if (array == kPacketArray) return index < w.frame.size() ? w.frame[index] : 0;
+                  const std::string& from = array == map_array(maps_.node) ? w.node : w.policy;
+                  if (index + std::size_t{bytes} <= from.size()) {
+                    std::memcpy(&v, from.data() + index, bytes);
+                  }
+                  return v;
+                }});
+    if (evaluate(question) == 0) return false;
+    for (const Obligation& o : run->obligations) {
+      if (evaluate(o.when) != 0 && evaluate(o.holds) == 0 && w.outside.empty()) w.outside = o.what;
+    }
+    w.program = fate_from(evaluate, does);
+    w.meaning = fate_from(evaluate, want);
+    report_.answer = ProofReport::Answer::Refuted;
+    report_.witness = std::move(w);
+    return true;
+  };
+  for (std::size_t i = 0; i < Samples::kCount; ++i) {
+    if (matcher.samples().value(i, question) != 0 && confirmed(matcher.samples().answer(i))) {
+      count();
+      return false;
+    }
+  }
+  for (const auto relate :
+       {TermSolver::Relate::None, TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
+    const TermAnswer answer = solver_.ask(terms, question, relate);
+    report_.resources += answer.resources;
+    if (answer.kind == TermAnswer::Kind::Never) {
+      report_.answer = ProofReport::Answer::Proved;
+    } else if (answer.kind == TermAnswer::Kind::Unknown) {
+      report_.reason = answer.reason;
+    } else if (!confirmed(answer)) {
+      continue;
+    }
+    count();
+    return report_.answer == ProofReport::Answer::Proved;
+  }
+  count();
+  report_.reason = "the solver found a difference that does not show in a concrete run";
+  return false;
+}
+
+}  // namespace
+
 ProofReport prove_program(const ebpf::Object& object, const std::string& program,
                           unsigned direction, const DatapathShape& shape, TermSolver& solver) {
   ProofReport report;
@@ -327,127 +529,10 @@ ProofReport prove_program(const ebpf::Object& object, const std::string& program
   const auto number = [&](const ebpf::Map* m) {
     return static_cast<std::size_t>(m - object.maps.data());
   };
-  const MapNumbers maps{number(node), number(policy)};
-  Terms terms;
-  solver.forget();
-  const std::size_t asked_before = solver.asked();
-  Fate<Term> before;
-  before.action = terms.constant(0, 32);
-  before.mark = terms.symbol(context_symbol(kSkbMark), 32);
-  for (std::size_t k = 0; k < 5; ++k) {
-    before.cb[k] = terms.symbol(context_symbol(kSkbCb + 4 * k), 32);
-  }
-  Places places;
-  SymbolicTables tables(terms, maps, places);
-  SymbolicPacket packet(terms, places);
-  const Term vlan = terms.symbol(context_symbol(kSkbVlanPresent), 32);
-  const Term generation = terms.symbol(volatile_symbol(maps.node, 0, 0), 32);
-  PacketMeaning<Terms, Term, SymbolicTables, SymbolicPacket> meaning(terms, shape, tables, packet,
-                                                                     direction);
-  const Fate<Term> want = meaning.fate(before, vlan, generation);
-  Matcher matcher(terms, places, solver, shape.vlan);
-  ExecutorOptions options;
-  options.volatile_words = {{maps.node, 0}};
-  options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
-    return matcher(path, array, index);
-  };
-  const auto run = execute(terms, object, *code, options);
-  report.terms = terms.size();
-  report.questions = solver.asked() - asked_before;
-  report.resources = matcher.resources;
-  if (!run) {
-    report.reason = run.error();
-    return report;
-  }
-  Fate<Term> does = before;
-  does.action = run->result;
-  for (const auto& [offset, word] : run->context) {
-    (offset == kSkbMark ? does.mark : does.cb[(offset - kSkbCb) / 4]) = word;
-  }
-  // An access outside, or another fate.
-  Term outside = terms.truth(false);
-  for (const Obligation& o : run->obligations) {
-    outside = terms.or_(outside, terms.and_(o.when, terms.not_(o.holds)));
-  }
-  Term differs = terms.not_(terms.eq(does.action, want.action));
-  differs = terms.or_(differs, terms.not_(terms.eq(does.mark, want.mark)));
-  for (std::size_t k = 0; k < 5; ++k) {
-    differs = terms.or_(differs, terms.not_(terms.eq(does.cb[k], want.cb[k])));
-  }
-  const Term wrong = terms.or_(outside, differs);
-  report.terms = terms.size();
-  if (terms.is_constant(wrong, 0)) {
-    report.answer = ProofReport::Answer::Proved;
-    return report;
-  }
-  // What an answer says is looked at once more, over the bytes that would really be there.
-  const auto confirmed = [&](const TermAnswer& answer) {
-    ProgramWitness w;
-    const auto symbol = [&](const std::string& name) {
-      const auto it = answer.symbols.find(name);
-      return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
-    };
-    w.frame.resize(symbol(kPacketLength));
-    w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
-    w.node.resize(node->size);
-    w.policy.resize(policy->size);
-    const auto generation_value =
-        static_cast<std::uint32_t>(symbol(volatile_symbol(maps.node, 0, 0)));
-    std::memcpy(w.node.data(), &generation_value, 4);
-    for (const TermAnswer::Read& r : answer.reads) {
-      if (r.array == kPacketArray) {
-        if (r.index < w.frame.size()) w.frame[r.index] = static_cast<std::uint8_t>(r.value);
-      } else if (r.array == map_array(maps.node)) {
-        word_into(w.node, r.index, r.bytes, r.value);
-      } else if (r.array == map_array(maps.policy)) {
-        word_into(w.policy, r.index, r.bytes, r.value);
-      }
-    }
-    Evaluator evaluate(
-        terms, {[&](const std::string& name) -> std::uint64_t {
-                  if (name == kPacketLength) return w.frame.size();
-                  if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
-                  return name.find('#') != std::string::npos ? generation_value : 0;
-                },
-                [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
-                  std::uint64_t v = 0;
-                  if (array == kPacketArray) return index < w.frame.size() ? w.frame[index] : 0;
-                  const std::string& from = array == map_array(maps.node) ? w.node : w.policy;
-                  if (index + std::size_t{bytes} <= from.size()) {
-                    std::memcpy(&v, from.data() + index, bytes);
-                  }
-                  return v;
-                }});
-    if (evaluate(wrong) == 0) return false;
-    for (const Obligation& o : run->obligations) {
-      if (evaluate(o.when) != 0 && evaluate(o.holds) == 0 && w.outside.empty()) w.outside = o.what;
-    }
-    w.program = fate_from(evaluate, does);
-    w.meaning = fate_from(evaluate, want);
-    report.answer = ProofReport::Answer::Refuted;
-    report.witness = std::move(w);
-    return true;
-  };
-  for (std::size_t i = 0; i < Samples::kCount; ++i) {
-    if (matcher.samples().value(i, wrong) != 0 && confirmed(matcher.samples().answer(i))) {
-      return report;
-    }
-  }
-  for (const auto relate : {TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
-    const TermAnswer answer = solver.ask(terms, wrong, relate);
-    report.questions = solver.asked() - asked_before;
-    report.resources += answer.resources;
-    if (answer.kind == TermAnswer::Kind::Never) {
-      report.answer = ProofReport::Answer::Proved;
-      return report;
-    }
-    if (answer.kind == TermAnswer::Kind::Unknown) {
-      report.reason = answer.reason;
-      return report;
-    }
-    if (confirmed(answer)) return report;
-  }
-  report.reason = "the solver found a difference that does not show in a concrete run";
+  ProgramProof proof(object, *code, {number(node), number(policy)}, direction, shape, solver,
+                     report);
+  std::vector<bool> ways;
+  proof.holds(ways);
   return report;
 }
 

@@ -102,7 +102,8 @@ class Decider {
       if (!claim_.allow) fail(a, b, span.protocol, port, request_of_claim());
       return;
     }
-    const auto proxies = connectivity_.proxies(a, b, ir::l4_key(span.protocol, port));
+    const auto proxies = connectivity_.proxies(connectivity_.place(a), connectivity_.place(b),
+                                               ir::l4_key(span.protocol, port));
     if (span.parser != "http") {
       if (claim_.requests) {
         // HTTP to a proxy of another kind passes only where that proxy lets everything pass.

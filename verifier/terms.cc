@@ -212,6 +212,27 @@ std::shared_ptr<const Terms::ByteTable> Terms::tabulate(const Node& n) const {
   return out;
 }
 
+void Terms::assume(Term t, std::uint64_t v) {
+  const Node n = node(t);
+  const Term is = constant(v, n.width);
+  if (n.op == Op::Constant) return;
+  known_[n] = is;
+  if (n.width != 1) return;
+  const Term other = not_(t), is_not = not_(is);
+  known_[node(other)] = is_not;
+  for (auto& [key, truth] : truth_about_byte_) {
+    if (truth == t) truth = is;
+    if (truth == other) truth = is_not;
+  }
+  // What follows from it.
+  if (n.op == Op::Not) assume(n.a, v ^ 1U);
+  if ((n.op == Op::And && v == 1) || (n.op == Op::Or && v == 0)) {
+    assume(n.a, v);
+    assume(n.b, v);
+  }
+  if (n.op == Op::Eq && v == 1 && is_constant(n.b)) assume(n.a, value(n.b));
+}
+
 unsigned Terms::operand_count(Op op) {
   if (op == Op::Constant || op == Op::Symbol) return 0;
   if (op == Op::Read || op == Op::Not || op == Op::Extract) return 1;
@@ -667,6 +688,7 @@ Term Terms::bitwise(Bitwise op, Term a, Term b) {
       if (n.a == not_(x)) return bitwise(op, x, n.b);
       if (n.b == not_(x)) return bitwise(op, x, n.a);
     }
+    if (absorbs(op, a, b)) return constant(op == Bitwise::And ? 0 : 1, 1);
   }
   if (b < a) std::swap(a, b);
   Node n;
@@ -675,6 +697,41 @@ Term Terms::bitwise(Bitwise op, Term a, Term b) {
   n.a = a;
   n.b = b;
   return make(n);
+}
+
+bool Terms::absorbs(Bitwise op, Term a, Term b) {
+  constexpr std::size_t kMostLookedAt = 12;  // for the sake of time
+  // Below a Not the other operation stands for this one.
+  const auto flatten = [&](Op what, Term of, std::vector<Term>& out) {
+    std::vector<Term> todo = {of};
+    while (!todo.empty() && out.size() <= kMostLookedAt) {
+      const Term t = todo.back();
+      todo.pop_back();
+      const Node n = node(t);
+      if (n.op == what) {
+        todo.push_back(n.b);
+        todo.push_back(n.a);
+      } else if (n.op == Op::Not && node(n.a).op == (what == Op::And ? Op::Or : Op::And)) {
+        const Node m = node(n.a);
+        todo.push_back(not_(m.b));
+        todo.push_back(not_(m.a));
+      } else {
+        out.push_back(t);
+      }
+    }
+    return out.size() <= kMostLookedAt;
+  };
+  const Op self = op == Bitwise::And ? Op::And : Op::Or;
+  const Op dual = op == Bitwise::And ? Op::Or : Op::And;
+  std::vector<Term> all;
+  if (!flatten(self, a, all) || !flatten(self, b, all)) return false;
+  const auto has = [&](Term t) { return std::find(all.begin(), all.end(), t) != all.end(); };
+  return std::any_of(all.begin(), all.end(), [&](Term t) {
+    std::vector<Term> parts;
+    return has(not_(t)) ||
+           (flatten(dual, t, parts) &&
+            std::all_of(parts.begin(), parts.end(), [&](Term p) { return has(not_(p)); }));
+  });
 }
 
 Term Terms::and_(Term a, Term b) {

@@ -61,6 +61,7 @@ class Terms {
   bool is_constant(Term t, std::uint64_t value) const {
     return is_constant(t) && node(t).value == value;
   }
+  bool never(Term truth) const { return is_constant(truth, 0); }
   std::uint64_t value(Term t) const { return node(t).value; }
   const std::string& symbol_name(std::uint64_t number) const { return names_[number]; }
 
@@ -91,6 +92,10 @@ class Terms {
   Term slt(Term a, Term b);
   Term ite(Term condition, Term yes, Term no);
 
+  // Whatever is equal to this truth value or read from now on is made as the constant. Terms made
+  // before stay; those made afterwards say what they say only where the assumption holds.
+  void assume(Term t, std::uint64_t value);
+
   static unsigned operand_count(Op op);
   // What an operation gives; more bits than the node's width may be set.
   std::uint64_t apply(const Node& n, std::uint64_t a, std::uint64_t b, std::uint64_t c) const;
@@ -120,6 +125,8 @@ class Terms {
   std::vector<std::pair<Term, Term>> segments(Term a, Term b);
   bool has_constant_piece(Term t) const;
   Term bitwise(Bitwise op, Term a, Term b);
+  // Whether truths joined by And are never true, by Or always: seen without asking anybody.
+  bool absorbs(Bitwise op, Term a, Term b);
   Term shift_by(Op op, Term a, std::uint64_t by);
 
   // The values of a term that depends on one byte read from a table and on nothing else.

@@ -38,6 +38,7 @@ class TermSolver {
   TermSolver& operator=(const TermSolver&) = delete;
   static bool available();  // whether this build has a solver
   // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
+  // With All products are computed too; otherwise they are free numbers, equal ones equal.
   enum class Relate : std::uint8_t { None, Bytes, All };
   TermAnswer ask(const Terms& terms, Term truth, Relate relate);
   // To be called before terms of another store are asked about.

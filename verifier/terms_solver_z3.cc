@@ -30,7 +30,9 @@ void leaves(const Terms& terms, Term root, std::vector<Term>& reads, std::vector
 
 class Translation {
  public:
-  Translation(z3::context& context, const Terms& terms) : z_(context), terms_(terms) {}
+  // `exact`: products too; otherwise they are free numbers.
+  Translation(z3::context& context, const Terms& terms, bool exact)
+      : z_(context), terms_(terms), exact_(exact) {}
 
   z3::expr operator()(Term root);
 
@@ -40,6 +42,7 @@ class Translation {
 
   z3::context& z_;
   const Terms& terms_;
+  bool exact_;
   std::vector<std::optional<z3::expr>> done_;
 };
 
@@ -78,6 +81,7 @@ z3::expr Translation::translate(Term t) {
     case Op::Add:
       return e(n.a) + e(n.b);
     case Op::Mul:
+      if (!exact_) return z_.bv_const(fmt::format("t{}", t.index).c_str(), n.width);
       return e(n.a) * e(n.b);
     case Op::Div:
       return z3::ite(e(n.b) == z_.bv_val(0, n.width), z_.bv_val(0, n.width),
@@ -121,7 +125,7 @@ struct TermSolver::State {
   z3::tactic tactic = z3::tactic(context, "simplify") & z3::tactic(context, "propagate-values") &
                       z3::tactic(context, "solve-eqs") & z3::tactic(context, "simplify") &
                       z3::tactic(context, "bit-blast") & z3::tactic(context, "sat");
-  std::optional<Translation> translation;
+  std::optional<Translation> translation[2];  // [exact]
   std::uint64_t spent = 0;
   TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::uint64_t budget);
 };
@@ -134,7 +138,8 @@ bool TermSolver::available() {
 }
 
 void TermSolver::forget() {
-  if (state_) state_->translation.reset();
+  if (!state_) return;
+  for (auto& t : state_->translation) t.reset();
 }
 
 TermAnswer TermSolver::ask(const Terms& terms, Term truth, Relate relate) {
@@ -156,8 +161,9 @@ TermAnswer TermSolver::State::ask(const Terms& terms, Term truth, Relate relate,
   z3::params params(context);
   params.set("rlimit", static_cast<unsigned>(budget));
   solver.set(params);
-  if (!translation) translation.emplace(context, terms);
-  Translation& translate = *translation;
+  const bool exact = relate == Relate::All;
+  if (!translation[exact]) translation[exact].emplace(context, terms, exact);
+  Translation& translate = *translation[exact];
   solver.add(translate(truth) == context.bv_val(1, 1));
   // Those of the question, not of earlier ones.
   std::vector<Term> reads, symbols;

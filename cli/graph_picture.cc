@@ -1,0 +1,283 @@
+#include "cli/graph_picture.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace policyc::cli {
+namespace {
+
+// The connections by source and target; nullptr for none.
+class Matrix {
+ public:
+  explicit Matrix(const Graph& graph) : size_(graph.parties.size()), cells_(size_ * size_) {
+    for (const GraphEdge& e : graph.edges) cells_[e.src * size_ + e.dst] = &e.connection;
+  }
+  const ir::Connection* at(std::size_t src, std::size_t dst) const {
+    return cells_[src * size_ + dst];
+  }
+  bool same(std::size_t src1, std::size_t dst1, std::size_t src2, std::size_t dst2) const {
+    const ir::Connection *a = at(src1, dst1), *b = at(src2, dst2);
+    return a == b || (a != nullptr && b != nullptr && *a == *b);
+  }
+  bool twins(std::size_t a, std::size_t b) const {
+    if (!same(a, b, b, a)) return false;
+    for (std::size_t c = 0; c < size_; ++c) {
+      if (c != a && c != b && (!same(a, c, b, c) || !same(c, a, c, b))) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::size_t size_;
+  std::vector<const ir::Connection*> cells_;
+};
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+bool has_proxy(const ir::Connection& c) {
+  return std::any_of(c.spans.begin(), c.spans.end(),
+                     [](const ir::PortSpan& s) { return !s.parser.empty(); });
+}
+
+// What fits into a cell: the port where there is one.
+std::string short_text(const ir::Connection& c) {
+  if (c.all) return "";
+  if (c.spans.size() > 1) return fmt::format("{}…", c.spans.size());
+  const ir::PortSpan& s = c.spans[0];
+  if (s.from == s.to) return std::to_string(s.from);
+  return s.from == 0 && s.to == 65535 ? ir::protocol_name(s.protocol) : "…";
+}
+
+std::string group_name(const Graph& graph, const PartyGroup& group) {
+  const std::string& first = graph.parties[group.parties[0]].id;
+  return group.parties.size() == 1 ? first : fmt::format("{} +{}", first, group.parties.size() - 1);
+}
+
+std::string members(const Graph& graph, const PartyGroup& group) {
+  std::vector<std::string> ids;
+  for (const std::size_t p : group.parties) ids.push_back(graph.parties[p].id);
+  return fmt::format("{}", fmt::join(ids, "\n"));
+}
+
+struct Cell {
+  const char* kind;   // its class in kStyle
+  std::string words;  // all of it
+  std::string port;   // what fits in
+};
+
+Cell describe(const Graph& graph, const PartyGroup& from, const PartyGroup& to,
+              const ir::Connection* c) {
+  if (c != nullptr) {
+    return {c->all          ? "all"
+            : has_proxy(*c) ? "proxy"
+                            : "some",
+            ir::connection_text(*c), short_text(*c)};
+  }
+  const auto outside = [&](const PartyGroup& g) {
+    return graph.parties[g.parties[0]].kind != "workload";
+  };
+  if (outside(from) && outside(to)) return {"self", "no policy judges this", ""};
+  if (&from == &to && from.parties.size() == 1) return {"self", "itself", ""};
+  return {"free", "nothing", ""};
+}
+
+constexpr int kCell = 34, kMargin = 12;  // pixels
+constexpr int kCharacter = 7;            // of a label's font, about
+constexpr const char* kStyle =
+    "svg.policy{background:#fff;font:12px sans-serif}"
+    ".policy text{fill:#222}.policy .port{font-size:10px;text-anchor:middle}"
+    ".policy .free{fill:#f4f4f2}.policy .self{fill:#e2e2de}"
+    ".policy .all{fill:#f2b8a0}.policy .some{fill:#a9cfe8}.policy .proxy{fill:#bfe0b4}";
+
+}  // namespace
+
+std::vector<PartyGroup> group_parties(const Graph& graph) {
+  const Matrix matrix(graph);
+  std::vector<PartyGroup> out;
+  for (std::size_t p = 0; p < graph.parties.size(); ++p) {
+    const ir::GraphParty& party = graph.parties[p];
+    const auto joins = [&](const PartyGroup& g) {
+      const ir::GraphParty& first = graph.parties[g.parties[0]];
+      return party.kind == first.kind && party.unknown.empty() && first.unknown.empty() &&
+             matrix.twins(g.parties[0], p);
+    };
+    const auto group = std::find_if(out.begin(), out.end(), joins);
+    if (group == out.end()) {
+      out.push_back({{p}});
+    } else {
+      group->parties.push_back(p);
+      group->among = matrix.at(group->parties[0], p);
+    }
+  }
+  return out;
+}
+
+std::string graph_svg(const Graph& graph, bool edges_only) {
+  const std::vector<PartyGroup> groups = group_parties(graph);
+  const Matrix matrix(graph);
+  std::vector<std::string> names;
+  std::size_t longest = 0;
+  std::vector<std::size_t> rows, columns;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    names.push_back(group_name(graph, groups[i]));
+    const std::size_t first = groups[i].parties[0];
+    const auto touches = [&](std::size_t GraphEdge::*end) {
+      return std::any_of(graph.edges.begin(), graph.edges.end(),
+                         [&](const GraphEdge& e) { return e.*end == first; });
+    };
+    // Of a part of the graph, only who is in it.
+    if (!edges_only || touches(&GraphEdge::src)) rows.push_back(i);
+    if (!edges_only || touches(&GraphEdge::dst)) columns.push_back(i);
+    longest = std::max(longest, names.back().size());
+  }
+  const int label = static_cast<int>(longest) * kCharacter;
+  // Labels of columns lean to the right, out of the last column.
+  const int left = kMargin + label + kMargin, top = kMargin + label * 3 / 4 + 24;
+  const int wide = static_cast<int>(columns.size()) * kCell;
+  const int height = top + static_cast<int>(rows.size()) * kCell + kMargin + 24;
+
+  std::string out;
+  auto to = std::back_inserter(out);
+  fmt::format_to(to,
+                 "<svg class=\"policy\" xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" "
+                 "height=\"{1}\" viewBox=\"0 0 {0} {1}\">\n<style>{2}</style>\n",
+                 std::max(left + wide + label * 3 / 4 + kMargin, 700), height, kStyle);
+  fmt::format_to(to, "<text x=\"{}\" y=\"18\">from ↓ to →</text>\n", kMargin);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    fmt::format_to(to, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}<title>{}</title></text>\n",
+                   left - 6, top + static_cast<int>(i) * kCell + kCell / 2 + 4,
+                   escaped(names[rows[i]]), escaped(members(graph, groups[rows[i]])));
+  }
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    fmt::format_to(to,
+                   "<text transform=\"translate({} {}) rotate(-50)\">{}<title>{}</title></text>\n",
+                   left + static_cast<int>(i) * kCell + kCell / 2 + 4, top - 6,
+                   escaped(names[columns[i]]), escaped(members(graph, groups[columns[i]])));
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::size_t j = 0; j < columns.size(); ++j) {
+      const PartyGroup &a = groups[rows[i]], &b = groups[columns[j]];
+      const ir::Connection* c = &a == &b ? a.among : matrix.at(a.parties[0], b.parties[0]);
+      const Cell cell = describe(graph, a, b, c);
+      const int x = left + static_cast<int>(j) * kCell, y = top + static_cast<int>(i) * kCell;
+      fmt::format_to(to,
+                     "<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\">"
+                     "<title>{} → {}: {}</title></rect>\n",
+                     cell.kind, x + 1, y + 1, kCell - 2, kCell - 2, escaped(names[rows[i]]),
+                     escaped(names[columns[j]]), escaped(cell.words));
+      if (cell.port.empty()) continue;
+      fmt::format_to(to,
+                     "<text class=\"port\" x=\"{}\" y=\"{}\" pointer-events=\"none\">{}</text>\n",
+                     x + kCell / 2, y + kCell / 2 + 4, escaped(cell.port));
+    }
+  }
+  int x = kMargin;
+  const int y = height - 24;
+  for (const auto& [kind, words] : {std::pair("all", "everything"),
+                                    {"some", "some ports"},
+                                    {"proxy", "some requests"},
+                                    {"free", "nothing"},
+                                    {"self", "no matter of policy"}}) {
+    fmt::format_to(to,
+                   "<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"14\" height=\"14\"/>"
+                   "<text x=\"{}\" y=\"{}\">{}</text>\n",
+                   kind, x, y, x + 20, y + 12, words);
+    x += 130;
+  }
+  return out + "</svg>\n";
+}
+
+std::string graph_html(const ir::World& world, const Graph& graph, bool edges_only) {
+  std::string out;
+  auto to = std::back_inserter(out);
+  out += R"html(<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Who may talk to whom</title>
+<style>
+body { font: 14px sans-serif; margin: 2em; color: #222; background: #fff; }
+table { border-collapse: collapse; }
+th, td { text-align: left; padding: 0.3em 1em 0.3em 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+input { font: inherit; padding: 0.3em; width: 24em; margin-bottom: 1em; }
+code { white-space: pre-wrap; }
+.wide { overflow-x: auto; }
+</style>
+</head>
+<body>
+<h1>Who may talk to whom</h1>
+)html";
+  if (graph.only) {
+    fmt::format_to(to, "<p>Judged by {} only; the other half may still refuse.</p>\n",
+                   *graph.only == ir::Direction::Egress ? "the egress of each source"
+                                                        : "the ingress of each target");
+  }
+  if (const std::string note = plugin_note(world); !note.empty()) {
+    fmt::format_to(to, "<p>{}</p>\n", escaped(note));
+  }
+  for (const std::string& unknown : graph.unknown) {
+    fmt::format_to(to, "<p>Left out, its policy cannot be told: {}</p>\n", escaped(unknown));
+  }
+  out += "<div class=\"wide\">\n" + graph_svg(graph, edges_only) + "</div>\n";
+  out += R"html(<h2>Connections</h2>
+<input id="filter" type="search" placeholder="words that a row must have" aria-label="filter">
+<table>
+<thead><tr><th>from</th><th>to</th><th>what</th><th>requests</th></tr></thead>
+<tbody id="rows">
+)html";
+  for (const GraphEdge& e : graph.edges) {
+    std::vector<std::string> requests;
+    for (const ir::PortSpan& s : e.connection.spans) {
+      if (s.parser.empty()) continue;
+      for (const std::string& rule : span_rules(graph, e, s)) requests.push_back(rule);
+    }
+    std::sort(requests.begin(), requests.end());
+    requests.erase(std::unique(requests.begin(), requests.end()), requests.end());
+    fmt::format_to(to, "<tr><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
+                   escaped(graph.parties[e.src].id), escaped(graph.parties[e.dst].id),
+                   escaped(ir::connection_text(e.connection)),
+                   escaped(fmt::format("{}", fmt::join(requests, "\n"))));
+  }
+  out += R"html(</tbody>
+</table>
+<script>
+const filter = document.getElementById("filter");
+filter.addEventListener("input", () => {
+  const words = filter.value.toLowerCase().split(/\s+/);
+  for (const row of document.getElementById("rows").rows) {
+    const text = row.textContent.toLowerCase();
+    row.hidden = !words.every(word => text.includes(word));
+  }
+});
+</script>
+</body>
+</html>
+)html";
+  return out;
+}
+
+}  // namespace policyc::cli
