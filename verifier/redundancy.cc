@@ -137,6 +137,7 @@ struct RuleBase::State {
   ir::PolicySet current;  // retired parts blanked out; indices as in the world
   std::map<std::size_t, std::vector<Box>> subjects;
   std::vector<Atom> atoms;
+  std::map<std::string, std::vector<std::size_t>> atoms_by_namespace;  // "": of any or unknown
   std::set<ItemRef> retired;
   bool any_requires = false;
   bool world_alone = false;  // see names_world_alone
@@ -164,6 +165,10 @@ struct RuleBase::State {
             !world.settings.non_default_deny);
   }
   std::vector<const Atom*> atoms_of(const Part& part) const;
+  // The one namespace whose endpoints the rule may select; "" where that is not known.
+  static std::string namespace_of(const ir::Rule& r) { return r.symbol.empty() ? r.ns : ""; }
+  // Atoms of rules that may share endpoints with the rule, in input order.
+  std::vector<std::size_t> atoms_beside(const ir::Rule& r) const;
   Coverage ask(const Box& box, const std::vector<const Box*>& covers, bool minimal,
                const std::string& title, const ProofListener& listener);
   bool cover_atoms(const Part& part, const std::vector<const Atom*>& mine, bool denies_only,
@@ -186,7 +191,21 @@ void RuleBase::State::add_atom(Atom atom, const std::vector<Box>& peers,
       }
     }
   }
-  if (!atom.boxes.empty()) atoms.push_back(std::move(atom));
+  if (atom.boxes.empty()) return;
+  atoms_by_namespace[namespace_of(rule(atom.rule))].push_back(atoms.size());
+  atoms.push_back(std::move(atom));
+}
+
+std::vector<std::size_t> RuleBase::State::atoms_beside(const ir::Rule& r) const {
+  const std::string ns = namespace_of(r);
+  std::vector<std::size_t> out;
+  for (const auto& [other, members] : atoms_by_namespace) {
+    if (ns.empty() || other.empty() || other == ns) {
+      out.insert(out.end(), members.begin(), members.end());
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 void RuleBase::State::add_rule(std::size_t index) {
@@ -289,7 +308,13 @@ bool RuleBase::State::cover_atoms(const Part& part, const std::vector<const Atom
   std::set<ItemRef> causes;
   const PointSet& host = universe.host();
   const bool localhost = !world.settings.allow_localhost_policy;
+  std::vector<std::size_t> beside;
+  std::size_t beside_rule = SIZE_MAX;
   for (const Atom* a : mine) {
+    if (a->rule != beside_rule) {
+      beside = atoms_beside(rule(a->rule));
+      beside_rule = a->rule;
+    }
     for (const Box& whole : a->boxes) {
       std::vector<Box> parts = {whole};
       // The allow that the local host has anyway ranks above an allow for everybody on every port:
@@ -313,7 +338,8 @@ bool RuleBase::State::cover_atoms(const Part& part, const std::vector<const Atom
                                a->direction == Direction::Ingress;
         std::vector<const Box*> covers;
         std::vector<const Atom*> whose;
-        for (const Atom& b : atoms) {
+        for (const std::size_t index : beside) {
+          const Atom& b = atoms[index];
           if (!b.alive || b.direction != a->direction || own.count(&b) != 0) continue;
           if ((a->deny || denies_only) && !b.deny) continue;
           if (host_part && b.everything && !b.deny) continue;
@@ -358,6 +384,8 @@ bool RuleBase::State::cover_sections(const Part& part, Redundancy& out,
       // Who has no default deny of its own only makes the direction count.
       const bool as_good = isolates(rule(index), d) ? isolates(r, d) : has_section(r, d);
       if (same || !as_good || r.host_subject != rule(index).host_subject) continue;
+      const std::string mine = namespace_of(rule(index)), theirs = namespace_of(r);
+      if (!mine.empty() && !theirs.empty() && mine != theirs) continue;
       if (!usable(index, other)) continue;
       for (const Box& b : subjects.at(other)) {
         covers.push_back(&b);
