@@ -218,6 +218,7 @@ void Compilation::add_view(std::size_t index) {
     const std::string text = program_text({.sizes = sizes,
                                            .vlan = options_.vlan,
                                            .stateful = options_.stateful,
+                                           .events = options_.events,
                                            .prelude = options_.prelude,
                                            .prelude_file = options_.prelude_file,
                                            .http = p->http.text});
@@ -333,6 +334,7 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
                                  {"l7", options.http ? "kernel" : "proxy"},
                                  {"vlan", options.vlan ? "allow" : "drop"},
                                  {"stateful", options.stateful},
+                                 {"events", options.events},
                                  {"prelude", prelude_json(options)},
                                  {"limits",
                                   {{"peers_told_apart", 65535},
@@ -356,6 +358,11 @@ Expected<Manifest> read_manifest(const std::string& directory) {
   const json j = json::parse(*text, nullptr, false);
   const auto bad = [&](const std::string& what) { return Error{path + ": " + what}; };
   if (!j.is_object()) return bad("no JSON object");
+  if (j.value("target", json()) == "cilium") {
+    return bad(
+        "images of Cilium's maps (--target cilium) and no programs of ours: `policyc map` and "
+        "`policyc dump image` are for them");
+  }
   if (const auto it = j.find("schema");
       it == j.end() || !it->is_number_integer() || *it != kSchema) {
     return bad(fmt::format("`schema` is not {}; compile again", kSchema));
@@ -364,6 +371,16 @@ Expected<Manifest> read_manifest(const std::string& directory) {
   out.stateful = j.value("stateful", json()) == true;
   out.prelude = j.value("prelude", json()).is_object();
   out.vlan = j.value("vlan", json()) == "allow";
+  out.events = j.value("events", json()) == true;
+  if (const auto inputs = j.find("inputs"); inputs != j.end() && inputs->is_array()) {
+    for (const json& i : *inputs) {
+      if (!i.is_object() || !i.contains("path") || !i["path"].is_string() ||
+          !i.contains("sha256") || !i["sha256"].is_string()) {
+        return bad("`inputs` is not what policyc writes");
+      }
+      out.inputs.push_back({i["path"].get<std::string>(), i["sha256"].get<std::string>()});
+    }
+  }
   const auto l7 = j.find("l7");
   out.http = l7 != j.end() && *l7 == "kernel";
   if (const auto files = j.find("files"); files != j.end() && files->is_object()) {

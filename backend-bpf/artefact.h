@@ -33,6 +33,7 @@ struct CompileOptions {
   bool http = false;      // the programs decide HTTP request heads themselves where they can
   bool vlan = false;      // the programs look behind VLAN tags instead of dropping tagged frames
   bool stateful = false;  // the programs track connections
+  bool events = false;    // the programs tell of their verdicts
   // C text in front of the verdict (ProgramSpec::prelude), and the name of its file for messages.
   std::string prelude, prelude_file;
   // More files of the output: path inside the directory, text.
@@ -94,9 +95,11 @@ struct Manifest {
   bool stateful = false;
   bool prelude = false;  // a filter of the user's own stands in front of the verdict
   bool vlan = false;
-  bool http = false;  // programs decide request heads, and there is no proxy
+  bool events = false;  // programs have a ring buffer of events
+  bool http = false;    // programs decide request heads, and there is no proxy
   std::vector<ManifestEndpoint> endpoints;
   std::map<std::string, std::string> sha256;  // per path
+  std::vector<InputFile> inputs;              // what it was compiled from
 };
 
 // Any text is safe to read; paths that lead out of the directory are refused.

@@ -35,6 +35,12 @@ std::string last_lines(const std::string& text, std::size_t count) {
   return text.substr(at);
 }
 
+// The verifier's last words, without those of libbpf around them.
+std::string verifier_words(const std::string& said) {
+  const std::size_t end = said.find("-- END PROG LOAD LOG --");
+  return last_lines(end == std::string::npos ? said : said.substr(0, end), 12);
+}
+
 std::string reason(int error) {
   switch (error) {
     case EPERM:
@@ -58,7 +64,13 @@ bpf_map* find_map(const bpf_object* object, std::string_view name) {
   return nullptr;
 }
 
+constexpr const char* kRefuses = "the kernel refuses the program";
+
 }  // namespace
+
+bool kernel_refuses(const Error& error) {
+  return error.message.find(kRefuses) != std::string::npos;
+}
 
 std::optional<std::string> kernel_unavailable() {
   static const std::optional<std::string> answer = []() -> std::optional<std::string> {
@@ -152,8 +164,7 @@ Expected<LoadedObject> LoadedObject::load_with(
   }
   if (bpf_object__load(state->object) != 0) {
     const int why = errno;
-    return Error{fmt::format("the kernel refuses the program: {}\n{}", std::strerror(why),
-                             last_lines(g_said, 12))};
+    return Error{fmt::format("{}: {}\n{}", kRefuses, std::strerror(why), verifier_words(g_said))};
   }
   return LoadedObject(std::move(state));
 }

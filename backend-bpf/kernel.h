@@ -36,6 +36,9 @@ struct KernelRun {
 Expected<KernelRun> run_program(int program, const std::vector<std::uint8_t>& frame,
                                 unsigned repeat = 1);
 
+// Whether loading failed because the kernel's verifier refused the program (exit code 3).
+bool kernel_refuses(const Error& error);
+
 // An object in the kernel with its maps. Not pinned, not attached: it goes with this handle.
 class LoadedObject {
  public:

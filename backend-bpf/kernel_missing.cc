@@ -2,6 +2,10 @@
 #include "backend-bpf/kernel.h"
 
 namespace policyc::bpf {
+
+bool kernel_refuses(const Error&) {
+  return false;
+}
 namespace {
 
 constexpr const char* kWhy =

@@ -34,11 +34,12 @@ Expected<std::unique_ptr<KernelRunner>> KernelRunner::open(const std::string& di
                                                            Engine engine) {
   auto manifest = read_manifest(directory);
   if (!manifest) return Error{manifest.error()};
-  if (manifest->stateful && engine == Engine::Interpreter) {
-    return Error{
-        fmt::format("the programs in {} track connections, which the interpreter cannot; "
-                    "compile without --stateful, or replay in the kernel",
-                    directory)};
+  if ((manifest->stateful || manifest->events) && engine == Engine::Interpreter) {
+    return Error{fmt::format(
+        "the programs in {} {}, which the interpreter cannot; compile without --{}, or replay in "
+        "the kernel",
+        directory, manifest->stateful ? "track connections" : "write events",
+        manifest->stateful ? "stateful" : "events")};
   }
   return std::unique_ptr<KernelRunner>(
       new KernelRunner(directory, std::move(*manifest), world, resolved, engine));
@@ -72,6 +73,10 @@ Expected<KernelRunner::Node*> KernelRunner::node(const ManifestEndpoint& endpoin
     return Error{fmt::format("{}/{}: {}", directory_, endpoint.classes, classes.error())};
   }
   Node& node = nodes_[key];
+  for (const ir::NodeView& view : resolved_.views) {
+    if (view.node != endpoint.view) continue;
+    node.current = write_image(encode_identities(view, resolved_.identities)) == *identity_bytes;
+  }
   node.identities = std::move(*identities);
   node.classes = std::move(*classes);
   return &node;
@@ -106,7 +111,12 @@ Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const Manif
   }
   auto loaded = RunnableObject::load(engine_, *object, values, lender, shared);
   if (!loaded) return Error{fmt::format("{}/{}: {}", directory_, m.object, loaded.error())};
-  auto out = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded)});
+  auto out = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded), *node});
+  if (const int ring = out->object.map_descriptor(kEventsMap); ring >= 0) {
+    auto events = RingReader::open({ring});
+    if (!events) return Error{events.error()};
+    out->events = std::move(*events);
+  }
   if (lender == nullptr) lender = &out->object;
   return out;
 }
@@ -130,6 +140,25 @@ Expected<KernelRunner::Endpoint*> KernelRunner::endpoint(std::size_t view, std::
   return slot.get();
 }
 
+// What the program told of the packet must be what it did with it.
+Expected<bool> KernelRunner::take_events(Endpoint& endpoint, RunResult& out) {
+  const auto entries = endpoint.events->read(0);
+  if (!entries) return Error{entries.error()};
+  for (const RingReader::Entry& entry : *entries) {
+    auto event = read_event(entry.bytes);
+    if (!event) return Error{"the program's ring buffer holds what is no event"};
+    if (event->kind == EventKind::Verdict &&
+        (event->outcome != static_cast<std::uint32_t>(out.outcome) ||
+         (event->verdict < 0) != stops(out) || event->record != out.cb[kCbRecord] ||
+         event->identity != out.cb[kCbIdentity] ||
+         (out.drop_reason != 0 && event->verdict != -static_cast<int>(out.drop_reason)))) {
+      return Error{"the program's event is not what it did"};
+    }
+    out.events.push_back(std::move(*event));
+  }
+  return true;
+}
+
 Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::Direction direction,
                                       const std::vector<std::uint8_t>& frame, unsigned repeat) {
   const auto e = endpoint(view, index);
@@ -142,7 +171,8 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
   out.return_code = run->return_code;
   out.mark = run->mark;
   out.cb = run->cb;
-  if (run->cb[kCbOutcome] > static_cast<std::uint32_t>(Outcome::Redirect)) {
+  if (run->cb[kCbOutcome] > static_cast<std::uint32_t>(Outcome::Prelude) ||
+      (run->cb[kCbOutcome] == static_cast<std::uint32_t>(Outcome::Prelude) && !manifest_.prelude)) {
     return Error{fmt::format("the program reports outcome {}", run->cb[kCbOutcome])};
   }
   out.outcome = static_cast<Outcome>(run->cb[kCbOutcome]);
@@ -151,7 +181,8 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
   const bool redirect = out.outcome == Outcome::Redirect;
   const bool shot = out.outcome == Outcome::Drop || (redirect && manifest_.http);
   const std::uint32_t mark = redirect && !manifest_.http ? kProxyMark : 0;
-  if (run->return_code != (shot ? 2U : 0U) || run->mark != mark) {
+  const bool prelude = out.outcome == Outcome::Prelude;
+  if (!prelude && (run->return_code != (shot ? 2U : 0U) || run->mark != mark)) {
     return Error{fmt::format("the program returns {} with mark {:#x}, but reports outcome {}",
                              run->return_code, run->mark, run->cb[kCbOutcome])};
   }
@@ -161,12 +192,27 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
     out.record = static_cast<int>(record) - 1;
     out.said = decode_record((*e)->image, record);
     out.reads_http = (*e)->image.records[record - 1].filter != 0;
-    if (run->cb[kCbIdentity] != 0) out.identity = run->cb[kCbIdentity] - 1;
+    const std::uint32_t identity = run->cb[kCbIdentity];
+    const Node& node = *(*e)->node;
+    if (identity > node.identities.numbers.size()) return Error{"the program names no identity"};
+    if (identity != 0) {
+      out.identity_number = node.identities.numbers[identity - 1];
+      if (node.current) out.identity = identity - 1;
+    }
+  }
+  if ((*e)->events) {
+    const auto taken = take_events(**e, out);
+    if (!taken) return Error{taken.error()};
   }
   if (repeat > 1) {
     const auto timed = (*e)->object.run(program, frame, repeat);
     if (!timed) return Error{timed.error()};
     out.nanoseconds = timed->nanoseconds;
+    // Events of the repeated runs say the same again.
+    if ((*e)->events) {
+      const auto again = (*e)->events->read(0);
+      if (!again) return Error{again.error()};
+    }
   }
   return out;
 }

@@ -8,6 +8,7 @@
 
 #include "backend-bpf/artefact.h"
 #include "backend-bpf/image.h"
+#include "backend-bpf/kernel_events.h"
 #include "backend-bpf/runnable_object.h"
 #include "backend-bpf/runner.h"
 
@@ -31,12 +32,16 @@ class KernelRunner : public Runner {
   const std::vector<std::string>& changed_files() const { return changed_; }
 
  private:
+  struct Node;
   struct Endpoint {
     PolicyImage image;
     RunnableObject object;
+    const Node* node = nullptr;
+    std::optional<RingReader> events{};
   };
   struct Node {
     IdentityImage identities;
+    bool current = false;  // `resolved` numbers identities as the image does
     ClassImage classes;
     // The first object loaded with a node map of some size: it lends its map.
     std::map<std::size_t, const RunnableObject*> lenders;
@@ -46,6 +51,7 @@ class KernelRunner : public Runner {
                const ir::Resolved& resolved, Engine engine);
   Expected<Endpoint*> endpoint(std::size_t view, std::size_t endpoint);
   Expected<Node*> node(const ManifestEndpoint& endpoint);
+  Expected<bool> take_events(Endpoint& endpoint, RunResult& out);
   Expected<std::unique_ptr<Endpoint>> load(const ManifestEndpoint& endpoint);
   Expected<std::string> read(const std::string& path);
 

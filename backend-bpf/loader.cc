@@ -246,6 +246,16 @@ Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh) {
       if (!inside) return Error{inside.error()};
       r.ifindex = if_nametoindex(r.device.c_str());
       if (r.ifindex == 0) return Error{fmt::format("no device {} here", r.device)};
+      const auto all = loaded(request_.pins);
+      if (!all) return Error{all.error()};
+      for (const LoadedStatus& s : *all) {
+        if (s.ifindex != r.ifindex || s.netns != r.netns ||
+            (s.node == node_ && s.endpoint == name)) {
+          continue;
+        }
+        return Error{fmt::format("device {} is {}'s already: `policyc unload --endpoint {}` first",
+                                 r.device, s.endpoint, s.endpoint)};
+      }
     }
     if (there == targets_.end()) targets_.push_back(std::move(t));
   }
@@ -340,6 +350,9 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
     for (const auto& [name, fd] : lasting) {
       if (manifest_.stateful) maps.emplace_back(name, fd.get());
     }
+    // Who reads the events goes on reading them.
+    const auto events = open_pin(t.folder / kEventsMap);
+    if (manifest_.events && events) maps.emplace_back(kEventsMap, events->get());
     auto object = LoadedObject::load_with(*elf, values, maps);
     if (!object) {
       return Error{fmt::format("{}/{}: {}", request_.directory, t.what->object, object.error())};
@@ -507,6 +520,12 @@ Expected<bool> NodeLoad::run(const ManifestEndpoint* fresh, std::vector<LoadedNo
         ok = pin(fd, folder_ / name);
         if (!ok) return ok;
       }
+      if (const int fd = t.object->map_descriptor(kEventsMap); fd >= 0) {
+        ok = pin(fd, t.folder / kEventsMap);
+        if (!ok) return ok;
+      } else {
+        fs::remove(t.folder / kEventsMap, ec);
+      }
       ok = attach(t);
       if (!ok) return ok;
     }
@@ -591,6 +610,7 @@ Expected<std::vector<LoadedNow>> load(const LoadRequest& request) {
 Expected<std::vector<LoadedStatus>> loaded(const std::string& pins) {
   if (const auto why = kernel_unavailable()) return Error{*why};
   std::vector<LoadedStatus> out;
+  std::error_code ec;
   for (const fs::path& node : folders_in(pins)) {
     std::uint32_t generation = 0;
     if (const auto map = open_pin(node / "node")) {
@@ -618,6 +638,8 @@ Expected<std::vector<LoadedStatus>> loaded(const std::string& pins) {
       s.pod_side = record->pod_side;
       s.object = record->object;
       s.image = record->image;
+      s.identities = record->identities;
+      if (fs::exists(folder / kEventsMap, ec)) s.events = folder / kEventsMap;
       const auto inside = InNamespace::enter(record->netns);
       s.attached = static_cast<bool>(inside);
       for (const char* name : {"ingress", "egress"}) {

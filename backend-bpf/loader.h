@@ -3,6 +3,7 @@
 //   NODE/node                    the map that the node's endpoints share (layout.h)
 //   NODE/{flows,fragments}       likewise, where the programs have them; they outlive a program
 //   NODE/ENDPOINT/policy         the endpoint's map
+//   NODE/ENDPOINT/events         its ring buffer (event.h), where the programs tell of verdicts
 //   NODE/ENDPOINT/{ingress,egress}            its programs
 //   NODE/ENDPOINT/{ingress_link,egress_link}  their links, where the kernel has tcx
 //   NODE/ENDPOINT/record         one text (JSON): what is loaded, and where
@@ -16,6 +17,8 @@
 #include "ir/base/expected.h"
 
 namespace policyc::bpf {
+
+inline constexpr const char* kDefaultPins = "/sys/fs/bpf/policyc";
 
 struct LoadRequest {
   std::string directory;  // what `compile` wrote
@@ -49,7 +52,9 @@ struct LoadedStatus {
   std::string node, endpoint, device, netns, attach;
   std::uint32_t ifindex = 0;
   bool pod_side = false;
-  std::string object, image;  // file names, which carry the hash of the contents
+  // File names, which carry the hash of the contents.
+  std::string object, image, identities;
+  std::string events;  // where its ring buffer is pinned; empty: its programs have none
   std::uint32_t generation = 0;
   bool attached = false;  // both programs stand at their hooks
   std::string problem;    // why not; or what is wrong with the pins

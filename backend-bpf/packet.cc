@@ -398,4 +398,14 @@ std::optional<Packet> quoted_packet(const Packet& packet) {
   return out;
 }
 
+std::string first_line(const Packet& packet) {
+  std::string out;
+  for (const std::uint8_t c : packet.payload) {
+    if (c == '\r' || c == '\n') break;
+    if (c < 0x20 || c > 0x7E) return "";
+    out += static_cast<char>(c);
+  }
+  return out;
+}
+
 }  // namespace policyc::bpf

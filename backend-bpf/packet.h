@@ -55,4 +55,8 @@ Expected<std::optional<Packet>> parse_frame(const std::vector<std::uint8_t>& fra
 // echo id). nullopt where `packet` is no such error, or quotes a later fragment.
 std::optional<Packet> quoted_packet(const Packet& packet);
 
+// What its payload begins with, up to the end of a line, where that is printable ASCII:
+// "GET /items HTTP/1.1". Empty otherwise.
+std::string first_line(const Packet& packet);
+
 }  // namespace policyc::bpf

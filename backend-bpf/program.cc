@@ -25,6 +25,7 @@ std::string program_text(const ProgramSpec& spec) {
       "// Written by policyc; fits every policy with tables of at most these sizes.\n";
   out += size_definitions(spec.sizes);
   if (spec.stateful) out += "#define STATEFUL 1\n";
+  if (spec.events) out += "#define EVENTS 1\n";
   if (spec.vlan) out += "#define VLAN 1\n";
   if (!spec.prelude.empty()) out += "#define PRELUDE 1\n";
   if (!spec.http.empty()) out += "#define HTTP 1\n";
@@ -33,7 +34,9 @@ std::string program_text(const ProgramSpec& spec) {
   out += kTemplateCore;
   out += kTemplatePacket;
   if (spec.stateful) out += kTemplateState;
+  if (spec.events) out += kTemplateEvents;
   if (!spec.prelude.empty()) {
+    if (!spec.events) out += "INLINE void policyc_event(struct __sk_buff *skb, u32 note) {}\n\n";
     std::string file;
     for (const char c : spec.prelude_file.empty() ? "prelude.c" : spec.prelude_file) {
       if (c == '"' || c == '\\') file += '\\';

@@ -15,6 +15,7 @@ extern const char* const kTemplateTables;  // types, numbers, the maps
 extern const char* const kTemplateCore;    // address, protocol, port → verdict; tables only
 extern const char* const kTemplatePacket;  // headers
 extern const char* const kTemplateState;   // connection tracking
+extern const char* const kTemplateEvents;  // what `policyc monitor` reads
 extern const char* const kTemplateTc;      // the stateless programs
 extern const char* const kTemplateWalk;    // the tuple walker
 
@@ -24,6 +25,7 @@ inline constexpr const char* kEgressProgram = "policyc_egress";
 inline constexpr const char* kWalkProgram = "policyc_walk";
 inline constexpr const char* kNodeMap = ".bss";
 inline constexpr const char* kPolicyMap = ".data.policy";
+inline constexpr const char* kEventsMap = "events";  // with events
 inline constexpr const char* kWalkMap = ".data.walk";
 
 // What a program is made of. Equal specifications give equal text.
@@ -31,9 +33,11 @@ struct ProgramSpec {
   SizeClass sizes{};
   bool vlan = false;      // look behind VLAN tags instead of dropping tagged frames
   bool stateful = false;  // track connections: replies and related ICMP errors pass
+  bool events = false;    // tell of verdicts through a ring buffer (event.h)
   // C text that stands in front of the programs and defines `int policyc_prelude(struct __sk_buff
   // *skb)`, which sees every packet first: PRELUDE_CONTINUE, or what tc shall do with it. Empty:
-  // none. `prelude_file` is what the compiler calls it in messages.
+  // none. `prelude_file` is what the compiler calls it in messages. It may call
+  // `policyc_event(skb, number)`, which does nothing without `events`.
   std::string prelude{}, prelude_file{};
   // C text that stands in front of the programs and defines `int policyc_http(struct __sk_buff
   // *skb, u32 filter, u32 offset)` (the payload's offset), which is asked instead of the proxy

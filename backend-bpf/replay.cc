@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "backend-bpf/http_stream.h"
+#include "backend-bpf/judge.h"
 
 namespace policyc::bpf {
 
@@ -38,6 +39,10 @@ std::string drop_reason_name(std::uint32_t reason) {
       return "too many IPv6 extension headers";
     case 157:
       return "later fragment, and no rule allows its protocol on every port";
+    case 175:
+      return "later fragment, and its first was not seen";
+    case 178:
+      return "left to a proxy, and there is none";
     case 181:
       return "policy: a deny rule";
     case 182:
@@ -87,47 +92,15 @@ Tuple reverse(const Tuple& t) {
   return {to, dport, from, sport, protocol};
 }
 
-struct Place {
-  std::size_t view = 0;
-  std::size_t endpoint = 0;
-  std::string name;
-};
-
 class Replayer {
  public:
   Replayer(const ir::World& world, const ir::Resolved& resolved, Runner& runner,
            const ReplayOptions& options)
-      : world_(world), resolved_(resolved), runner_(runner), options_(options) {
-    for (std::size_t v = 0; v < resolved.views.size(); ++v) {
-      const ir::NodeView& view = resolved.views[v];
-      for (std::size_t e = 0; e < view.endpoints.size(); ++e) {
-        for (const std::size_t pod : view.endpoints[e].pods) {
-          const ir::Pod& p = world.inventory.pods[pod];
-          for (const ir::IpAddress& ip : p.ips) {
-            places_[ip] = {v, e, p.ns + "/" + p.name};
-            parties_[ip] = ir::PodParty{pod};
-          }
-        }
-        if (!view.endpoints[e].host) continue;
-        for (std::size_t n = 0; n < world.inventory.nodes.size(); ++n) {
-          if (world.inventory.nodes[n].name != view.node) continue;
-          for (const ir::IpAddress& ip : world.inventory.nodes[n].addresses) {
-            places_[ip] = {v, e, view.node};
-            parties_[ip] = ir::NodeParty{n};
-          }
-        }
-      }
-    }
-  }
-
-  // The evaluator's answer to one question, kept: captures ask the same ones again and again.
-  struct Judged {
-    ir::Flow flow;
-    ir::FlowVerdict verdict;
-    // Of each direction of the verdict: the rules that decide it, the isolating ones where nothing
-    // allows.
-    std::vector<ir::Origin> egress_rules, ingress_rules;
-  };
+      : world_(world),
+        resolved_(resolved),
+        runner_(runner),
+        options_(options),
+        judge_(world, resolved) {}
 
   Expected<PacketResult> run(const ReplayPacket& input);
   void forget_connections() {
@@ -136,14 +109,8 @@ class Replayer {
   }
 
  private:
-  ir::Party party(const ir::IpAddress& ip) const {
-    const auto it = parties_.find(ip);
-    return it == parties_.end() ? ir::Party{ir::AddressParty{ip}} : it->second;
-  }
   Expected<bool> run_program(const ir::IpAddress& subject, ir::Direction direction,
                              const std::vector<std::uint8_t>& frame, PacketResult& out);
-  const Judged& judge(const ir::Party& from, const ir::Party& to, ir::Protocol protocol,
-                      std::uint16_t port);
   std::string why_passed(const Packet& packet) const;
   void compare(std::size_t number, const std::optional<ir::DirectionVerdict>& verdict,
                const Packet& packet, PacketResult& out);
@@ -156,64 +123,45 @@ class Replayer {
   const ir::Resolved& resolved_;
   Runner& runner_;
   const ReplayOptions& options_;
-  std::map<ir::IpAddress, Place> places_;
-  std::map<ir::IpAddress, ir::Party> parties_;
+  Judge judge_;
   std::set<Tuple> connections_;  // forwarded or redirected: their replies pass
-  std::map<std::string, Judged> judged_;
   std::map<Tuple, HttpStream> streams_;
 };
 
 // False where the address is no endpoint.
 Expected<bool> Replayer::run_program(const ir::IpAddress& subject, ir::Direction direction,
                                      const std::vector<std::uint8_t>& frame, PacketResult& out) {
-  const auto it = places_.find(subject);
-  if (it == places_.end()) return false;
-  const ir::ResolvedEndpoint& endpoint =
-      resolved_.views[it->second.view].endpoints[it->second.endpoint];
+  const Judge::Place* place = judge_.place(subject);
+  if (place == nullptr) return false;
+  const ir::ResolvedEndpoint& endpoint = resolved_.views[place->view].endpoints[place->endpoint];
   if (!endpoint.error.empty() || !endpoint.depends_on.empty()) {
     out.undecided = fmt::format(
-        "no program for {}: {}", it->second.name,
+        "no program for {}: {}", place->name,
         endpoint.error.empty() ? "it depends on " + endpoint.depends_on.front() : endpoint.error);
     return false;
   }
-  auto result =
-      runner_.run(it->second.view, it->second.endpoint, direction, frame, options_.repeat);
+  auto result = runner_.run(place->view, place->endpoint, direction, frame, options_.repeat);
   if (!result) return Error{result.error()};
-  out.programs.push_back(
-      {it->second.name, it->second.view, it->second.endpoint, direction, *result, {}});
+  out.programs.push_back({place->name, place->view, place->endpoint, direction, *result, {}});
   return true;
-}
-
-const Replayer::Judged& Replayer::judge(const ir::Party& from, const ir::Party& to,
-                                        ir::Protocol protocol, std::uint16_t port) {
-  const auto name = [](const ir::Party& p) {
-    if (const auto* pod = std::get_if<ir::PodParty>(&p)) return fmt::format("p{}", pod->pod);
-    if (const auto* node = std::get_if<ir::NodeParty>(&p)) return fmt::format("n{}", node->node);
-    return std::get<ir::AddressParty>(p).ip.str();
-  };
-  const auto [it, fresh] =
-      judged_.try_emplace(fmt::format("{} {} {} {}", name(from), name(to), protocol, port));
-  Judged& out = it->second;
-  if (!fresh) return out;
-  out.flow.from = from;
-  out.flow.to = to;
-  out.flow.protocol = protocol;
-  out.flow.port = port;
-  out.verdict = ir::evaluate(world_, out.flow);
-  const auto rules = [&](const std::optional<ir::DirectionVerdict>& half, ir::Direction direction) {
-    if (!half) return std::vector<ir::Origin>{};
-    if (!half->rules.empty() || half->verdict != ir::VerdictKind::Deny) return half->rules;
-    return ir::isolating_rules(world_, out.flow, direction);
-  };
-  out.egress_rules = rules(out.verdict.egress, ir::Direction::Egress);
-  out.ingress_rules = rules(out.verdict.ingress, ir::Direction::Ingress);
-  return out;
 }
 
 // What the program went by: the identity that it took the peer for, and what it read of it.
 void Replayer::explain(Mismatch& mismatch, const Packet& packet, const ProgramRun& run) {
+  const auto table = [&] {
+    const auto& said = run.result.said;
+    return said ? fmt::format("; its table says {} ({})", ir::verdict_name(said->verdict),
+                              ir::reason_name(said->reason))
+                : "";
+  };
   if (!run.result.identity || *run.result.identity >= resolved_.identities.size()) {
-    mismatch.took = "the program did not look the peer up";
+    mismatch.took =
+        run.result.identity_number
+            ? fmt::format(
+                  "the program took the peer for identity {} of its own tables{}; they were "
+                  "compiled from another input than this one",
+                  *run.result.identity_number, table())
+            : "the program did not look the peer up";
     return;
   }
   const bool ingress = run.direction == ir::Direction::Ingress;
@@ -226,25 +174,23 @@ void Replayer::explain(Mismatch& mismatch, const Packet& packet, const ProgramRu
   };
   mismatch.took = "the program took the peer for identity " + text(took);
   if (took != right) mismatch.took += ", which is " + text(right);
-  if (const auto& said = run.result.said) {
-    mismatch.took += fmt::format("; its table says {} ({})", ir::verdict_name(said->verdict),
-                                 ir::reason_name(said->reason));
+  mismatch.took += table();
+  const ir::ResolvedEndpoint& endpoint = view.endpoints[run.index];
+  const ir::VerdictRecord& now = (ingress ? endpoint.ingress : endpoint.egress)
+                                     ->lookup(took, packet.protocol, packet.policy_port());
+  if (run.result.said && *run.result.said != now) {
+    // No rule of these policies is the program's.
+    mismatch.took += "; it was compiled from other policies than these";
+    return;
   }
   for (const auto& [prefix, identity] : view.ipcache) {
     if (identity != took || prefix.address.family != packet.from.family) continue;
     // Somebody of that identity, in the peer's place.
-    const ir::Party peer = party(prefix.address);
-    const Judged& judged =
-        ingress ? judge(peer, party(packet.to), packet.protocol, packet.policy_port())
-                : judge(party(packet.from), peer, packet.protocol, packet.policy_port());
-    mismatch.took_rules = ingress ? judged.ingress_rules : judged.egress_rules;
+    Packet theirs = packet;
+    (ingress ? theirs.from : theirs.to) = prefix.address;
+    mismatch.took_rules = judge_.judge(theirs).rules(run.direction);
     return;
   }
-}
-
-// Dropped by the verdict, or for want of a proxy.
-bool stops(const RunResult& result) {
-  return result.outcome == Outcome::Drop || result.return_code != 0;
 }
 
 // A program that reads requests itself. What it must have said where it said something else; it may
@@ -258,8 +204,7 @@ std::string Replayer::compare_request(const ProgramRun& run, const Packet& packe
   const auto request =
       whole ? parse_http_head(std::string_view(head).substr(0, head.size() - 4)) : std::nullopt;
   if (!request) return "nothing: it is no request head";
-  ir::Flow flow =
-      judge(party(packet.from), party(packet.to), packet.protocol, packet.policy_port()).flow;
+  ir::Flow flow = judge_.judge(packet).flow;
   flow.l7 = *request;
   const ir::FlowVerdict verdict = ir::evaluate(world_, flow);
   const auto& half = run.direction == ir::Direction::Egress ? verdict.egress : verdict.ingress;
@@ -432,14 +377,19 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
     return std::any_of(out.programs.begin(), out.programs.end(),
                        [&](const ProgramRun& r) { return r.result.outcome == outcome; });
   };
-  if (did(Outcome::Drop)) {
+  const RunResult& last = out.programs.back().result;
+  if (last.outcome == Outcome::Prelude) {
+    out.reason = fmt::format("by the prelude, which returns {}",
+                             static_cast<std::int32_t>(last.return_code));
+  }
+  if (stops(last)) {
     out.fate = Fate::Drop;
-    out.reason = out.programs.back().result.reads_http
-                     ? "no rule allows the request"
-                     : drop_reason_name(out.programs.back().result.drop_reason);
-  } else if (stops(out.programs.back().result)) {
-    out.fate = Fate::Drop;
-    out.reason = "left to a proxy, and there is none";
+    if (last.outcome == Outcome::Drop) {
+      out.reason =
+          last.reads_http ? "no rule allows the request" : drop_reason_name(last.drop_reason);
+    } else if (last.outcome == Outcome::Redirect) {
+      out.reason = "left to a proxy, and there is none";
+    }
   } else if (did(Outcome::Redirect)) {
     out.fate = Fate::Redirect;
     out.reason = "handed to the proxy";
@@ -449,15 +399,15 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
       packet.protocol == ir::kProtoIcmp && packet.icmp_type == 3 && packet.icmp_code == 4;
   if (packet.vlan || packet.later_fragment || packet.too_many_headers || fragmentation_needed)
     return out;
-  const Judged& judged =
-      judge(party(packet.from), party(packet.to), packet.protocol, packet.policy_port());
+  const Judge::Judged& judged = judge_.judge(packet);
   out.flow = judged.flow;
   std::string parser;  // of the first proxy on the way
   for (std::size_t i = 0; i < out.programs.size(); ++i) {
     ProgramRun& run = out.programs[i];
     const bool egress_half = run.direction == ir::Direction::Egress;
     const auto& half = egress_half ? judged.verdict.egress : judged.verdict.ingress;
-    run.rules = egress_half ? judged.egress_rules : judged.ingress_rules;
+    if (run.result.outcome == Outcome::Prelude) continue;  // nobody's policy
+    run.rules = judged.rules(run.direction);
     compare(i, half, packet, out);
     if (half && parser.empty()) parser = half->parser;
     const bool decides = out.fate != Fate::Drop || stops(run.result);

@@ -22,4 +22,9 @@ Expected<KernelRun> RunnableObject::run(const char* program, const std::vector<s
   return std::visit([&](const auto& o) { return o.run(program, frame, repeat); }, object_);
 }
 
+int RunnableObject::map_descriptor(const std::string& name) const {
+  const auto* loaded = std::get_if<LoadedObject>(&object_);
+  return loaded == nullptr ? -1 : loaded->map_descriptor(name);
+}
+
 }  // namespace policyc::bpf

@@ -24,6 +24,8 @@ class RunnableObject {
                                        const std::vector<std::string>& shared);
   Expected<KernelRun> run(const char* program, const std::vector<std::uint8_t>& frame,
                           unsigned repeat = 1) const;
+  // -1 where there is no such map in the kernel.
+  int map_descriptor(const std::string& name) const;
 
  private:
   using Object = std::variant<LoadedObject, InterpretedObject>;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend-bpf/event.h"
 #include "ir/base/expected.h"
 #include "ir/l4.h"
 #include "ir/resolved.h"
@@ -15,7 +16,8 @@
 namespace policyc::bpf {
 
 // What a program did with one packet, as its text reports it in skb->cb.
-enum class Outcome : std::uint8_t { NotSubject = 0, Pass = 1, Drop = 2, Redirect = 3 };
+// Prelude: the user's own filter decided, and the policy was not asked.
+enum class Outcome : std::uint8_t { NotSubject = 0, Pass = 1, Drop = 2, Redirect = 3, Prelude = 4 };
 
 struct RunResult {
   std::uint32_t return_code = 0;      // what tc would see: 0 pass, 2 drop
@@ -25,12 +27,22 @@ struct RunResult {
   std::uint32_t drop_reason = 0;  // Cilium's number without the sign; 0 if not dropped
   int record = -1;                // verdict record that decided; -1 where the policy was not asked
   std::optional<ir::VerdictRecord> said;  // what that record says
-  // Whom the program took the peer for; absent where it did not look.
+  // Whom the program took the peer for: the number in its own tables; absent where it did not look.
+  std::optional<std::uint32_t> identity_number;
+  // Likewise in ir::Resolved; absent where its tables number identities otherwise.
   std::optional<ir::IdentityIndex> identity;
   // The verdict is a redirect whose requests the program judges itself, without a proxy.
   bool reads_http = false;
   std::uint32_t nanoseconds = 0;  // mean of one run, where the packet was repeated
+  std::vector<Event> events;      // that the program wrote of this packet
 };
+
+// Whether the packet ends there: dropped by the verdict, for want of a proxy, or by a prelude
+// (TC_ACT_SHOT, TC_ACT_STOLEN).
+inline bool stops(const RunResult& result) {
+  if (result.outcome == Outcome::Prelude) return result.return_code == 2 || result.return_code == 4;
+  return result.outcome == Outcome::Drop || result.return_code != 0;
+}
 
 class Runner {
  public:

@@ -26,6 +26,7 @@ struct CompileCommand : EngineOptions {
   std::vector<std::string> agent_dumps;
   std::string vlan = "drop";
   bool stateful = false;
+  bool events = false;
   std::string prelude;
   std::vector<std::string> endpoints;
   std::vector<std::string> emit;
@@ -132,11 +133,11 @@ int compile(CompileCommand& options, Env& env) {
     return usage_error(env,
                        "--l7 kernel is for --target standalone: Cilium's maps hold no HTTP rules");
   }
-  if (cilium && (options.stateful || !options.prelude.empty() || options.vlan != "drop")) {
-    return usage_error(
-        env,
-        "--stateful, --prelude and --vlan are about programs: --target cilium writes "
-        "none");
+  if (cilium &&
+      (options.stateful || options.events || !options.prelude.empty() || options.vlan != "drop")) {
+    return usage_error(env,
+                       "--stateful, --events, --prelude and --vlan are about programs: --target "
+                       "cilium writes none");
   }
   if (!cilium && !options.agent_dumps.empty()) {
     return usage_error(env, "--agent-dump is for --target cilium");
@@ -170,6 +171,7 @@ int compile(CompileCommand& options, Env& env) {
   compile.http = options.l7 == "kernel";
   compile.vlan = options.vlan == "allow";
   compile.stateful = options.stateful;
+  compile.events = options.events;
   if (!options.prelude.empty()) {
     auto text = bpf::read_artefact(options.prelude);
     if (!text) return usage_error(env, text.error());
@@ -276,6 +278,8 @@ void add_compile(Cli& cli) {
       ->type_name("proxy|kernel");
   command->add_flag("--stateful", options->stateful,
                     "track connections: replies of allowed flows pass");
+  command->add_flag("--events", options->events,
+                    "report verdicts through a ring buffer, for `policyc monitor`");
   command
       ->add_option("--prelude", options->prelude,
                    "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")

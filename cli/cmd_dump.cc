@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "backend-bpf/cilium_image.h"
+#include "backend-bpf/image_text.h"
+#include "backend-bpf/layout.h"
 #include "backend-bpf/output_directory.h"
 #include "cli/command.h"
 #include "cli/engine.h"
@@ -50,12 +52,18 @@ struct DumpKind {
 const DumpKind kKinds[] = {
     {"ir", dump_ir}, {"identities", dump_identities}, {"mapstate", dump_mapstate}};
 
-// Images of Cilium's maps, as text.
+// Images as text: ours, and those of Cilium's maps.
 int dump_images(const DumpOptions& o, Env& env) {
   if (o.common.load.paths.empty()) return usage_error(env, "dump image: which file?");
   for (const std::string& path : o.common.load.paths) {
     const auto bytes = bpf::read_artefact(path);
     if (!bytes) return usage_error(env, bytes.error());
+    if (bytes->starts_with(std::string_view(bpf::kImageMagic, sizeof bpf::kImageMagic))) {
+      const auto text = bpf::print_image_file(*bytes);
+      if (!text) return usage_error(env, path + ": " + text.error());
+      env.out << *text;
+      continue;
+    }
     const auto image = bpf::read_cilium_image(*bytes);
     if (!image) return usage_error(env, path + ": " + image.error());
     const auto text = bpf::print_image(*image);
@@ -96,7 +104,7 @@ void add_dump(Cli& cli) {
                               "  policyc dump ast policies/\n"
                               "  policyc dump ir policies/ cluster.yaml\n"
                               "  policyc dump mapstate --format json --world DIR\n"
-                              "  policyc dump image out/maps/*.img   # of compile --target cilium");
+                              "  policyc dump image out/maps/*.img   # of compile");
   std::vector<std::string> names = {"ast", "image"};
   for (const DumpKind& kind : kKinds) names.push_back(kind.name);
   command->add_option("WHAT", o->what, "the stage")

@@ -13,10 +13,8 @@
 namespace policyc::cli {
 namespace {
 
-constexpr const char* kDefaultPins = "/sys/fs/bpf/policyc";
-
 struct PinOptions {
-  std::string pins = kDefaultPins;
+  std::string pins = bpf::kDefaultPins;
   std::string format = "text";
 };
 
@@ -62,7 +60,10 @@ int load(LoadCommand& options, Env& env) {
   options.request.pins = options.pins;
   options.request.pod_side = options.side == "pod";
   const auto done = bpf::load(options.request);
-  if (!done) return usage_error(env, done.error());
+  if (!done) {
+    const int code = usage_error(env, done.error());
+    return bpf::kernel_refuses(Error{done.error()}) ? kImpossible : code;
+  }
   for (const bpf::LoadedNow& e : *done) {
     if (options.quiet) break;
     fmt::print(env.out, "{} on {}: {}\n", e.endpoint, e.device, change_word(e.change));

@@ -79,8 +79,17 @@ std::string_view outcome_name(bpf::Outcome outcome) {
       return "drop";
     case bpf::Outcome::Redirect:
       return "redirect";
+    case bpf::Outcome::Prelude:
+      return "prelude";
   }
   return "";
+}
+
+// What a prelude said of a packet: "note 1: GET /items HTTP/1.1".
+std::string note_text(const bpf::Event& event) {
+  const auto packet = bpf::parse_frame(event.packet);
+  const std::string line = packet && *packet ? bpf::first_line(**packet) : "";
+  return fmt::format("note {}{}{}", event.note, line.empty() ? "" : ": ", line);
 }
 
 std::string_view verdict_word(const bpf::PacketResult& r) {
@@ -103,6 +112,9 @@ void print_text(const ReplayCommand& options, const Engine& engine,
           run.result.drop_reason == 0 ? ""
                                       : fmt::format(", drop reason -{}", run.result.drop_reason),
           options.repeat > 1 ? fmt::format(", {} ns", run.result.nanoseconds) : "");
+      for (const bpf::Event& e : run.result.events) {
+        if (e.kind == bpf::EventKind::Note) fmt::print(env.out, "           {}\n", note_text(e));
+      }
     }
     for (const ir::Origin& o : r.rules) fmt::print(env.out, "         {}\n", rule_text(engine, o));
     for (const bpf::Mismatch& m : r.mismatches) {
@@ -159,6 +171,9 @@ ordered_json packet_json(const Engine& engine, const bpf::PacketResult& r) {
                       {"verdict", outcome_name(run.result.outcome)},
                       {"drop_reason", -static_cast<int>(run.result.drop_reason)}};
     if (run.result.nanoseconds != 0) p["ns"] = run.result.nanoseconds;
+    for (const bpf::Event& e : run.result.events) {
+      if (e.kind == bpf::EventKind::Note) p["notes"].push_back(note_text(e));
+    }
     out["programs"].push_back(std::move(p));
   }
   out["rules"] = rules_json(engine, r.rules);
@@ -224,9 +239,18 @@ int replay(ReplayCommand& options, Env& env) {
                               options.interpreter ? bpf::Engine::Interpreter : bpf::Engine::Kernel);
   if (!runner) return usage_error(env, runner.error());
   const std::vector<const bpf::ReplayPacket*> packets = in_order(*fixtures);
+  if (packets.empty()) {
+    fmt::print(
+        env.err, "policyc: warning[{}]: {} no packets: nothing was compared\n",
+        diag_name(DiagCode::NothingReplayed),
+        options.packets.size() == 1 ? options.packets.front() + " holds" : "the files given hold");
+  }
   const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures,
                                    {options.repeat, progress_line(options, packets.size(), env)});
-  if (!results) return usage_error(env, results.error());
+  if (!results) {
+    const int failed = usage_error(env, results.error());
+    return bpf::kernel_refuses(Error{results.error()}) ? kImpossible : failed;
+  }
 
   std::size_t mismatches = 0;
   std::size_t unmet = 0;
@@ -276,7 +300,7 @@ int replay(ReplayCommand& options, Env& env) {
   }
   print_timing(options.common, engine.input.loaded, env);
   if (mismatches + unmet + changed.size() > 0) return kFindings;
-  return undecided > 0 ? kUndecided : kOk;
+  return undecided > 0 || packets.empty() ? kUndecided : kOk;
 }
 
 }  // namespace

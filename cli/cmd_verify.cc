@@ -106,10 +106,11 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   if (!proved_.insert(e.object).second) return {};
   const auto bytes = read(e.object);
   if (!bytes) return bytes.error();
-  if (manifest_.stateful || manifest_.prelude) {
+  if (manifest_.stateful || manifest_.prelude || manifest_.events) {
     lines.push_back({e.object, Answer::NotProved,
-                     manifest_.stateful ? "connection tracking is not modelled"
-                                        : "a filter of the user's own stands in front of it"});
+                     manifest_.stateful  ? "connection tracking is not modelled"
+                     : manifest_.prelude ? "a filter of the user's own stands in front of it"
+                                         : "events are not modelled"});
     return {};
   }
   if (manifest_.vlan != (options_.vlan == "allow")) {

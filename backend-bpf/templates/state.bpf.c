@@ -271,7 +271,7 @@ static __attribute__((noinline)) u32 track(struct __sk_buff *skb, u32 direction,
   return 0;
 }
 
-// After the policy let the packet pass, or gave it to the proxy.
+// After the policy let the packet pass, or gave it to the proxy. With EVENTS: 1 for a flow's first packet.
 static __attribute__((noinline)) u32 remember(struct tracked *t, u32 outcome) {
   if (!t->trackable) return 0;
   u64 now = ktime_get_ns();
@@ -288,6 +288,9 @@ static __attribute__((noinline)) u32 remember(struct tracked *t, u32 outcome) {
   fresh.flags = proxied;
   note_flags(&fresh, t->key.protocol, t->tcp_flags, FLOW_FIN_FORWARD, now);
   map_update(&flows, &t->key, &fresh, 0);
+#ifdef EVENTS
+  return 1;
+#endif
   return 0;
 }
 

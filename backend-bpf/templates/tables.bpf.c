@@ -38,6 +38,7 @@ enum {
   DROP_INVALID_EXTHDR = 156,  // more IPv6 extension headers than are looked at
   DROP_FRAG_NOSUPPORT = 157,  // later fragment, and no rule allows its protocol whatever the port
   DROP_FRAG_NOT_FOUND = 175,  // later fragment whose first one was not seen (STATEFUL)
+  DROP_NO_PROXY = 178,        // left to a proxy, and there is none (in events)
   DROP_POLICY_DENY = 181,     // a deny rule
   DROP_VLAN_FILTERED = 182,   // tagged frame
   DROP_AUTH_REQUIRED = 189,   // the rule asks for authentication that has not taken place
@@ -48,7 +49,13 @@ enum {
 enum { PRELUDE_CONTINUE = -1 };
 
 enum { INGRESS = 0, EGRESS = 1 };
-enum { OUTCOME_NOT_SUBJECT = 0, OUTCOME_PASS = 1, OUTCOME_DROP = 2, OUTCOME_REDIRECT = 3 };
+enum {
+  OUTCOME_NOT_SUBJECT = 0,
+  OUTCOME_PASS = 1,
+  OUTCOME_DROP = 2,
+  OUTCOME_REDIRECT = 3,
+  OUTCOME_PRELUDE = 4  // the policy was not asked
+};
 
 // ---- tables (backend-bpf/layout.h says the same for the compiler)
 

@@ -3,11 +3,11 @@
 
 // Hooks, set by the compiler; VLAN: look behind tags. With their texts standing above:
 //   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict: PRELUDE_CONTINUE, or
-//            what tc does with the packet
+//            what tc does with the packet. It may call policyc_event()
 //   HTTP     int policyc_http(struct __sk_buff *skb, u32 filter, u32 offset), where a TCP packet would be
 //            handed to the proxy and the record names a filter; its payload begins at the offset, and lasts to data_end.
 //            Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
-// STATEFUL puts connection tracking (above) around the same verdict.
+// STATEFUL puts connection tracking (above) around the same verdict; EVENTS tells of it.
 
 // skb->cb after the run where NODE_OBSERVE asks for it: outcome, drop reason, record, identity, cell.
 INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
@@ -28,23 +28,32 @@ INLINE long bytes_here(const struct __sk_buff *skb) {
 }
 
 // Only a packet whose bytes all lie here, and are all meant by its IP header, is shown to a filter.
-INLINE void ask_http(struct __sk_buff *skb, const struct headers *h, u32 half, struct verdict *v) {
+// 1 where it was.
+INLINE u32 ask_http(struct __sk_buff *skb, const struct headers *h, u32 half, struct verdict *v) {
   const u8 *frame = (const u8 *)(long)skb->data;
   const u8 *end = (const u8 *)(long)skb->data_end;
   u32 filter = policy.halves[half].records[v->record & (RECORDS - 1)].filter;
-  if (filter == 0 || h->protocol != 6 || h->fragment) return;
+  u32 asked = 0;
+  if (filter == 0 || h->protocol != 6 || h->fragment) return 0;
+#ifdef STATEFUL
+  if (h->ip + 20 > end) return 0;  // known once, and forgotten
+#endif
   const u8 *l4 = h->l4;
-  if (l4 + 20 > end) return;
+  if (l4 + 20 > end) return 0;
   const u8 *payload = l4 + (l4[12] >> 4) * 4;
-  if (payload > end) return;
+  if (payload > end) return 0;
   long length = h->family == 4 ? big16(h->ip + 2) : big16(h->ip + 4) + 40;
   if (length == payload - h->ip) {
     if (node.proxy_port == 0) v->outcome = OUTCOME_PASS;  // handshake, acknowledgement, end
   } else if (length == end - h->ip) {
     u64 offset = payload - frame;
-    if (offset < 512) v->outcome = policyc_http(skb, filter, offset);
+    if (offset < 512) {
+      v->outcome = policyc_http(skb, filter, offset);
+      asked = 1;
+    }
   }
   if (v->outcome == OUTCOME_DROP) v->drop = DROP_POLICY;
+  return asked;
 }
 #endif
 
@@ -60,8 +69,15 @@ INLINE int tc_action(struct __sk_buff *skb, const struct verdict *v) {
 
 INLINE int policyc(struct __sk_buff *skb, u32 direction) {
 #ifdef PRELUDE
+#ifdef EVENTS
+  *(volatile u32 *)&skb->cb[0] = direction;  // for policyc_event()
+#endif
   int early = policyc_prelude(skb);
-  if (early != PRELUDE_CONTINUE) return early;
+  if (early != PRELUDE_CONTINUE) {
+    struct verdict by_prelude = {.outcome = OUTCOME_PRELUDE};
+    if (node.flags & NODE_OBSERVE) observe(skb, &by_prelude);
+    return early;
+  }
 #endif
 #ifdef HTTP
   // Payload may lie elsewhere than the headers; what is too long to be decided may stay there.
@@ -71,6 +87,7 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
   struct verdict v = {};
   struct headers h;
   u32 half = current_half();
+  u32 tell = 0;  // whether this is an event
   v.drop = parse(skb, half, direction, &h);
   if (v.drop) {
     v.outcome = OUTCOME_DROP;
@@ -89,14 +106,22 @@ INLINE int policyc(struct __sk_buff *skb, u32 direction) {
     {
       v = judge(half, direction, h.leaf, h.protocol_class, h.port, h.fragment);
 #endif
+#if defined(EVENTS) && !defined(STATEFUL)
+      tell = opens_flow(skb, &h);
+#endif
 #ifdef HTTP
-      if (v.outcome == OUTCOME_REDIRECT && skb->len == bytes_here(skb)) ask_http(skb, &h, half, &v);
+      if (v.outcome == OUTCOME_REDIRECT && skb->len == bytes_here(skb)) {
+        tell |= ask_http(skb, &h, half, &v);
+      }
 #endif
 #ifdef STATEFUL
-      if (v.outcome != OUTCOME_DROP) remember(&t, v.outcome);
+      if (v.outcome != OUTCOME_DROP) tell |= remember(&t, v.outcome);
 #endif
     }
   }
+#ifdef EVENTS
+  if (tell || !goes_on(&v)) report(skb, half, direction, &v);
+#endif
   if (flags & NODE_OBSERVE) observe(skb, &v);
   return tc_action(skb, &v);
 }

@@ -18,13 +18,11 @@ int shell(const std::string& command) {
   return std::system((command + " > /dev/null 2>&1").c_str());
 }
 
-// A network namespace with a pair of interfaces, an object file and a place in bpffs; all gone
-// afterwards.
+// A network namespace with a pair of interfaces, and an object file; all gone afterwards.
 class ByHand : public ::testing::Test {
  protected:
   const std::string name = fmt::format("policyc-test-{}", getpid());
   const std::string object = ::testing::TempDir() + "/" + name + ".o";
-  const std::string pins = "/sys/fs/bpf/" + name;
 
   void SetUp() override {
     POLICYC_NEEDS_BPF();
@@ -39,18 +37,26 @@ class ByHand : public ::testing::Test {
     shell("ip netns del " + name);
     std::error_code ec;
     fs::remove(object, ec);
-    fs::remove_all(pins, ec);
   }
 };
 
 TEST_F(ByHand, BpftoolLoadsBothProgramsAndPinsTheMaps) {
-  ASSERT_EQ(
-      shell(fmt::format("mkdir -p {0} && bpftool prog loadall {1} {0}/programs pinmaps {0}/maps",
-                        pins, object)),
-      0);
-  EXPECT_TRUE(fs::exists(pins + "/programs/policyc_ingress"));
-  EXPECT_TRUE(fs::exists(pins + "/programs/policyc_egress"));
-  EXPECT_EQ(std::distance(fs::directory_iterator(pins + "/maps"), {}), 2);
+  // In a mount namespace with a BPF file system of its own, so that no pin outlives the test.
+  const std::string pins = ::testing::TempDir() + "/" + name;
+  fs::create_directory(pins);
+  const auto in_bpffs = [&](const std::string& then) {
+    return shell(fmt::format(
+        "unshare -m sh -c 'mount -t bpf bpf {0} && bpftool prog loadall {1} {0}/programs pinmaps "
+        "{0}/maps && {2}'",
+        pins, object, then));
+  };
+  EXPECT_EQ(in_bpffs(fmt::format("test -e {0}/programs/policyc_ingress && "
+                                 "test -e {0}/programs/policyc_egress && "
+                                 "test $(ls {0}/maps | wc -l) = 2",
+                                 pins)),
+            0);
+  EXPECT_NE(in_bpffs("false"), 0) << "the test would notice";
+  fs::remove(pins);
 }
 
 TEST_F(ByHand, TcAttachesBothPrograms) {

@@ -5,10 +5,14 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <regex>
 
+#include "backend-bpf/event.h"
 #include "backend-bpf/image.h"
+#include "backend-bpf/kernel_events.h"
 #include "backend-bpf/runner.h"
 #include "ir/base/sha256.h"
+#include "ir/bpf/object.h"
 #include "tests/backend-bpf/bpf_support.h"
 #include "tests/backend-bpf/table_gen.h"
 
@@ -316,6 +320,106 @@ TEST(Program, ThePreludeSeesPacketsFirst) {
   EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 2U);
   frame.resize(200);
   EXPECT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 0U);
+}
+
+// Without --events the instructions are those of a text that has never heard of events.
+TEST(Program, EventsCostNothingWhereTheyAreOff) {
+  const auto module = bpf::find_clang_module();
+  if (!module) GTEST_SKIP() << "skipped: " << module.error();
+  for (const bool stateful : {false, true}) {
+    const std::string text = bpf::program_text({.stateful = stateful});
+    EXPECT_EQ(text.find("ringbuf"), std::string::npos);
+    std::string without =
+        std::regex_replace(text, std::regex("\n#if[^\n]*EVENTS[^\n]*\n[^#]*#endif"), "\n");
+    without = std::regex_replace(without, std::regex("u32 tell = 0;|tell \\|= "), "");
+    EXPECT_EQ(without.find("tell |"), std::string::npos);
+    EXPECT_EQ(without.find("EVENTS)"), std::string::npos);
+    const auto objects = bpf::compile_c(*module, {text, without});
+    ASSERT_TRUE(objects) << objects.error();
+    const auto one = ebpf::read_object((*objects)[0]), other = ebpf::read_object((*objects)[1]);
+    ASSERT_TRUE(one && other);
+    ASSERT_EQ(one->programs.size(), 2U);
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_TRUE(one->programs[i].code == other->programs[i].code) << one->programs[i].name;
+    }
+    EXPECT_EQ(one->map(bpf::kEventsMap), nullptr);
+    EXPECT_EQ(one->maps.size(), other->maps.size());
+  }
+}
+
+TEST(Program, AnEventTellsWhatBecameOfThePacket) {
+  POLICYC_NEEDS_BPF();
+  const auto module = bpf::find_clang_module();
+  const auto objects = bpf::compile_c(
+      *module, {bpf::program_text(
+                   {.events = true,
+                    .prelude = "static int policyc_prelude(struct __sk_buff *skb) {\n"
+                               "  if (skb->len > 100) policyc_event(skb, 7);\n"
+                               "  return skb->len > 400 ? TC_ACT_OK : PRELUDE_CONTINUE;\n}"})});
+  ASSERT_TRUE(objects) << objects.error();
+  auto loaded = bpf::LoadedObject::load(objects->front(), {});
+  ASSERT_TRUE(loaded) << loaded.error();
+  auto ring = bpf::RingReader::open({loaded->map_descriptor(bpf::kEventsMap)});
+  ASSERT_TRUE(ring) << ring.error();
+  const auto read = [&] {
+    std::vector<bpf::Event> out;
+    const auto entries = ring->read(0);
+    EXPECT_TRUE(entries) << entries.error();
+    for (const auto& entry : *entries) {
+      const auto event = bpf::read_event(entry.bytes);
+      EXPECT_TRUE(event);
+      if (event) out.push_back(*event);
+    }
+    return out;
+  };
+  auto frame = tcp_frame();
+  ASSERT_EQ(loaded->run(bpf::kEgressProgram, frame)->return_code, 2U);
+  auto events = read();
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].kind, bpf::EventKind::Verdict);
+  EXPECT_EQ(events[0].verdict, -bpf::kDropNotReady);
+  EXPECT_FALSE(events[0].ingress);
+  EXPECT_EQ(events[0].length, frame.size());
+  EXPECT_EQ(events[0].packet, frame);
+  EXPECT_GT(events[0].time, 0U);
+  EXPECT_EQ(events[0].lost, 0U);
+  frame.resize(300);
+  ASSERT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 2U);
+  events = read();
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].kind, bpf::EventKind::Note);
+  EXPECT_EQ(events[0].note, 7U);
+  EXPECT_TRUE(events[0].ingress);
+  EXPECT_EQ(events[0].length, 300U);
+  EXPECT_EQ(events[0].packet, std::vector<std::uint8_t>(frame.begin(), frame.begin() + 256));
+  EXPECT_EQ(events[1].kind, bpf::EventKind::Verdict);
+  frame.resize(500);
+  ASSERT_EQ(loaded->run(bpf::kIngressProgram, frame)->return_code, 0U);
+  EXPECT_EQ(read().size(), 1U) << "the prelude decided: no verdict";
+  // Nobody reads: what does not fit is counted, and the packets fare as ever.
+  for (int i = 0; i < 2000; ++i)
+    ASSERT_EQ(loaded->run(bpf::kIngressProgram, tcp_frame())->return_code, 2U);
+  const std::size_t kept = read().size();
+  EXPECT_LT(kept, 2000U);
+  EXPECT_GT(kept, 500U);
+  ASSERT_TRUE(loaded->run(bpf::kIngressProgram, tcp_frame()));
+  events = read();
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].lost + kept, 2000U);
+}
+
+TEST(Program, APreludeMayNoteWhereNobodyReads) {
+  POLICYC_NEEDS_BPF();
+  const auto module = bpf::find_clang_module();
+  const auto objects = bpf::compile_c(
+      *module,
+      {bpf::program_text({.prelude = "static int policyc_prelude(struct __sk_buff *skb) {\n"
+                                     "  policyc_event(skb, 7);\n"
+                                     "  return PRELUDE_CONTINUE;\n}"})});
+  ASSERT_TRUE(objects) << objects.error();
+  const auto loaded = bpf::LoadedObject::load(objects->front(), {});
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->map_descriptor(bpf::kEventsMap), -1);
 }
 
 TEST(Program, MistakesInAPreludeHaveItsFileAndLine) {

@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "backend-bpf/kernel.h"
@@ -138,6 +140,13 @@ class Live : public ::testing::Test {
       close(fd);
     });
     return came;
+  }
+  // Sends one datagram to the backend, which waits for it.
+  bool datagram_arrives(const Pod& from, bool v6, int port, std::size_t size) {
+    Datagrams receiver;
+    network_->inside(kBackend.name, [&] { receiver.open(port); });
+    network_->inside(from.name, [&] { send_datagram(v6 ? kBackend.v6 : kBackend.v4, port, size); });
+    return receiver.receive(wait_) == size;
   }
   void expect(bool wanted, const char* what, const std::function<bool()>& happens) {
     wait_ = wanted ? kPatience : kRefused;
@@ -299,6 +308,219 @@ TEST_F(Live, NoPacketIsJudgedByAMixture) {
   run = bpf::run_program(program->get(), frame);
   ASSERT_TRUE(run);
   EXPECT_EQ(run->return_code, 2U) << "B's addresses with A's decisions";
+}
+
+// The program itself reads requests. Where egress of the server is isolated too, answers pass only
+// with connection tracking.
+TEST_F(Live, TheProgramRefusesRequests) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  const std::string isolated = first_policy() + "  egress: [{}]\n";
+  compile("open", first_policy(), "--l7 kernel");
+  compile("tracked", isolated, "--l7 kernel --stateful");
+  compile("untracked", isolated, "--l7 kernel");
+  for (const char* name : {"open", "tracked"}) {
+    SCOPED_TRACE(name);
+    load(name, "--endpoint shop/backend --dev back");
+    for (const bool v6 : {false, true}) {
+      expect(true, "GET", [&] { return answered(kFrontend, 8081, v6, "GET"); });
+      expect(false, "POST", [&] { return answered(kFrontend, 8081, v6, "POST"); });
+      expect(false, "GET of another pod", [&] { return answered(kOther, 8081, v6, "GET"); });
+      expect(true, "POST where nobody reads",
+             [&] { return answered(kFrontend, 8080, v6, "POST"); });
+    }
+    run("unload --all -q --pin " + Network::pins());
+  }
+  load("untracked", "--endpoint shop/backend --dev back");
+  expect(false, "no answer gets out", [&] { return answered(kFrontend, 8081); });
+}
+
+TEST_F(Live, TrackedRepliesPass) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  const std::string isolated = first_policy() + "  egress: [{}]\n";
+  compile("a", isolated, "--stateful");
+  load("a", "--endpoint shop/backend --dev back");
+  first_policy_holds();
+  // The same flows go on when the tables change, and end with the rule that let them in.
+  compile("b", second_policy() + "  egress: [{}]\n", "--stateful");
+  EXPECT_EQ(load("b"), "shop/backend on back: switched to new tables\n");
+  expect(true, "8080", [&] { return answered(kFrontend, 8080); });
+  expect(true, "8082, new", [&] { return answered(kOther, 8082); });
+  expect(false, "ping, no more", [&] { return pings(kFrontend); });
+}
+
+// A datagram of three fragments. Alone, a later fragment shows no port, and only a rule for all
+// ports would let it pass; tracked, it fares as the first.
+TEST_F(Live, FragmentsFareAsTheFirstOnlyWhereTheyAreTracked) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  const std::string text =
+      policy("  ingress:\n" +
+             allow("frontend", "    toPorts: [{ports: [{port: '9000', protocol: UDP}]}]\n"));
+  compile("alone", text);
+  compile("tracked", text, "--stateful");
+  for (const bool v6 : {false, true}) {
+    SCOPED_TRACE(v6 ? "IPv6" : "IPv4");
+    const auto arrives = [&](int port, std::size_t size) {
+      return datagram_arrives(kFrontend, v6, port, size);
+    };
+    load("alone", "--endpoint shop/backend --dev back");
+    expect(true, "a whole datagram", [&] { return arrives(9000, 500); });
+    expect(false, "another port", [&] { return arrives(9001, 500); });
+    expect(false, "fragments", [&] { return arrives(9000, 4000); });
+    load("tracked");
+    expect(true, "fragments, tracked", [&] { return arrives(9000, 4000); });
+    expect(false, "fragments to another port", [&] { return arrives(9001, 4000); });
+    run("unload --all -q --pin " + Network::pins());
+  }
+}
+
+// Neighbour solicitations and advertisements are ICMPv6 like any other: rules for types 135 and 136
+// let them pass. (Cilium's own datapath answers them before policy.)
+TEST_F(Live, NeighbourDiscoveryNeedsARule) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  const std::string port =
+      allow("frontend", "    toPorts: [{ports: [{port: '8080', protocol: TCP}]}]\n");
+  compile("without", policy("  ingress:\n" + port));
+  compile("with", policy("  ingress:\n" + port +
+                         "  - fromEntities: [all]\n"
+                         "    icmps: [{fields: [{type: 135, family: IPv6}, "
+                         "{type: 136, family: IPv6}]}]\n"));
+  network_->forget_neighbour(kBackend);
+  load("without", "--endpoint shop/backend --dev back");
+  expect(false, "nobody is asked who has the address",
+         [&] { return answered(kFrontend, 8080, true); });
+  expect(true, "IPv4 has ARP, which is no IP", [&] { return answered(kFrontend, 8080); });
+  load("with");
+  network_->forget_neighbour(kBackend);
+  expect(true, "types 135 and 136", [&] { return answered(kFrontend, 8080, true); });
+}
+
+TEST_F(Live, MonitorTellsWhatHappened) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  const std::string text =
+      policy("  ingress:\n" +
+             allow("frontend", "    toPorts: [{ports: [{port: '8080', protocol: TCP}]}]\n") +
+             allow("frontend",
+                   "    toPorts: [{ports: [{port: '8081', protocol: TCP}], rules: {http: [{method: "
+                   "GET}]}}]\n") +
+             allow("frontend",
+                   "    authentication: {mode: required}\n"
+                   "    toPorts: [{ports: [{port: '8082', protocol: TCP}]}]\n"));
+  compile("quiet", text);
+  compile("a", text, "--events --l7 kernel --stateful");
+  const auto monitor = [&](const std::string& arguments, int exit = 0) {
+    return run(fmt::format("monitor {} --pin {} --timeout 0.2", arguments, Network::pins()), exit);
+  };
+  load("quiet", "--endpoint shop/backend --dev back");
+  EXPECT_NE(monitor("", 2).find("compile --events"), std::string::npos);
+  load("a");
+  const auto traffic = [&] {
+    expect(true, "8080", [&] { return answered(kFrontend, 8080); });
+    expect(false, "POST", [&] { return answered(kFrontend, 8081, true, "POST"); });
+    expect(false, "authentication", [&] { return answered(kFrontend, 8082); });
+    expect(false, "another pod", [&] { return answered(kOther, 8080); });
+  };
+  traffic();
+  const std::string in = files_.path("a") + " " + files_.path("a-in");
+  std::vector<nlohmann::json> flows;
+  std::istringstream lines(monitor(in + " --format hubble-json"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto parsed = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(parsed.is_object()) << line;
+    flows.push_back(parsed["flow"]);
+  }
+  const auto find = [&](const std::string& direction, const std::string& verdict, const char* type,
+                        int value) {
+    return std::count_if(flows.begin(), flows.end(), [&](const nlohmann::json& f) {
+      return f["traffic_direction"] == direction && f["verdict"] == verdict &&
+             (std::string(type).empty() || f.value(type, 0) == value);
+    });
+  };
+  // Each connection once, by its first packet; dropped ones as often as they were tried.
+  EXPECT_GE(find("INGRESS", "FORWARDED", "", 0), 1);
+  EXPECT_GE(find("INGRESS", "DROPPED", "drop_reason", 189), 1);
+  EXPECT_GE(find("INGRESS", "DROPPED", "drop_reason", 133), 1);
+  EXPECT_EQ(find("EGRESS", "FORWARDED", "", 0), 0) << "answers are no new flows";
+  bool passed = false, other = false, refused = false, auth = false;
+  for (const nlohmann::json& f : flows) {
+    const auto policy_name = [&](const char* key) {
+      return f.contains(key) && f[key][0]["name"] == "backend";
+    };
+    if (f["Type"] == "L7") {
+      refused = refused || (f["verdict"] == "DROPPED" && f["l7"]["http"]["method"] == "POST" &&
+                            f["IP"]["ipVersion"] == "IPv6");
+      continue;
+    }
+    EXPECT_EQ(f["destination"]["pod_name"], "backend");
+    if (f["verdict"] == "FORWARDED" && f["l4"]["TCP"]["destination_port"] == 8080) {
+      passed = f["source"]["pod_name"] == "frontend" && policy_name("ingress_allowed_by") &&
+               f["policy_match_type"] == 2 && f["event_type"]["type"] == 5;
+    }
+    other = other || (f["source"]["pod_name"] == "other" && policy_name("ingress_denied_by") &&
+                      f["drop_reason_desc"] == "POLICY_DENIED");
+    auth = auth || f.value("drop_reason_desc", "") == "AUTH_REQUIRED";
+  }
+  EXPECT_TRUE(passed && other && refused && auth) << passed << other << refused << auth << "\n"
+                                                  << nlohmann::json(flows).dump(1);
+
+  // Text; and with less at hand, less is told.
+  traffic();
+  const std::string told = monitor(in + " -c 1");
+  EXPECT_NE(told.find("shop/backend ingress  pass "), std::string::npos) << told;
+  EXPECT_NE(told.find("CiliumNetworkPolicy/shop/backend  spec.ingress[0]"), std::string::npos)
+      << told;
+  EXPECT_NE(monitor("").find("drop "), std::string::npos);
+  traffic();
+  const std::string bare = monitor("--format hubble-json -c 1");
+  EXPECT_NE(bare.find("\"pod_name\":\"backend\""), std::string::npos) << bare;
+  EXPECT_EQ(bare.find("allowed_by"), std::string::npos) << bare;
+
+  // The ring outlives new tables and new programs, and a signal ends the reader in order.
+  monitor("");
+  compile("b", second_policy(), "--events --l7 kernel --stateful");
+  load("b");
+  expect(true, "8082", [&] { return answered(kOther, 8082); });
+  const std::string after = monitor(files_.path("b") + " " + files_.path("b-in"));
+  EXPECT_NE(after.find("spec.ingress[1]"), std::string::npos) << after;
+  std::string said;
+  EXPECT_EQ(shell(fmt::format("timeout --preserve-status -s INT 0.3 {}/policyc monitor --pin {}",
+                              POLICYC_BINARY_DIR, Network::pins()),
+                  &said),
+            0)
+      << said;
+  load("quiet", "--endpoint shop/backend --dev back");
+  monitor("", 2);
+}
+
+TEST_F(Live, LoadSaysWhatItCannotDo) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  load("a", "--endpoint shop/backend --dev back");
+  const auto fails = [&](const std::string& arguments, int exit) {
+    return run(fmt::format("load {} --pin {}", arguments, Network::pins()), exit);
+  };
+  EXPECT_NE(fails(files_.path("a") + " --endpoint shop/other --dev back", 2)
+                .find("device back is shop/backend's already: `policyc unload --endpoint "
+                      "shop/backend` first"),
+            std::string::npos);
+  files_.write("wild.c",
+               "int policyc_prelude(struct __sk_buff *skb) {\n"
+               "  return *(const u8 *)(long)skb->data;\n}\n");
+  compile("wild", first_policy(), "--prelude " + files_.path("wild.c"));
+  run("unload --all -q --pin " + Network::pins());
+  const std::string refused = fails(files_.path("wild") + " --endpoint shop/backend --dev back", 3);
+  EXPECT_NE(refused.find("the kernel refuses the program"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("invalid access to packet"), std::string::npos) << refused;
+  expect(true, "nothing is loaded", [&] { return answered(kOther, 8082); });
+  compile("cilium", first_policy(), "--target cilium");
+  EXPECT_NE(fails(files_.path("cilium") + " --endpoint shop/backend --dev back", 2)
+                .find("images of Cilium's maps"),
+            std::string::npos);
 }
 
 }  // namespace

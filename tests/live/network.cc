@@ -116,6 +116,7 @@ void Network::add(const Pod& pod, const std::string& device) {
   if (fd < 0) throw std::runtime_error("no namespace for " + pod.name);
   namespaces_[pod.name] = fd;
   devices_.push_back(device);
+  device_of_[pod.name] = device;
   must(
       fmt::format("ip link add {} address 02:00:00:00:00:01 type veth peer name eth0 address "
                   "02:00:00:00:00:02 netns {}",
@@ -139,6 +140,11 @@ void Network::add(const Pod& pod, const std::string& device) {
       fmt::format("ip route add {0}/32 dev {2} && ip -6 route add {1}/128 dev {2} && "
                   "ip -6 neigh add {1} dev {2} lladdr 02:00:00:00:00:02 nud permanent",
                   pod.v4, pod.v6, device));
+}
+
+void Network::forget_neighbour(const Pod& pod) const {
+  must(fmt::format("ip -6 neigh flush dev {0} && ip -6 neigh del {1} dev {0} || true",
+                   device_of_.at(pod.name), pod.v6));
 }
 
 void Network::inside(const std::string& pod, const std::function<void()>& action) const {
@@ -181,6 +187,33 @@ std::string http(const std::string& address, int port, const std::string& reques
   }
   close(fd);
   return answer;
+}
+
+Datagrams::~Datagrams() {
+  if (fd_ >= 0) close(fd_);
+}
+
+void Datagrams::open(int port) {
+  fd_ = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const Address at = address_of("::", port);
+  if (bind(fd_, reinterpret_cast<const sockaddr*>(&at.bytes), at.size) != 0) {
+    throw std::runtime_error(fmt::format("port {}: {}", port, std::strerror(errno)));
+  }
+}
+
+std::size_t Datagrams::receive(int milliseconds) const {
+  std::vector<char> bytes(65536);
+  if (!ready(fd_, POLLIN, milliseconds)) return 0;
+  const ssize_t n = recv(fd_, bytes.data(), bytes.size(), 0);
+  return n < 0 ? 0 : static_cast<std::size_t>(n);
+}
+
+void send_datagram(const std::string& address, int port, std::size_t size) {
+  const Address to = address_of(address, port);
+  const int fd = socket(to.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const std::vector<char> bytes(size, 'x');
+  sendto(fd, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&to.bytes), to.size);
+  close(fd);
 }
 
 struct HttpServer::State {

@@ -26,6 +26,8 @@ class Network {
   void add(const Pod& pod, const std::string& device);
   // Runs something inside the pod's namespace; sockets opened there stay there.
   void inside(const std::string& pod, const std::function<void()>& action) const;
+  // Makes the node ask again who has the pod's IPv6 address.
+  void forget_neighbour(const Pod& pod) const;
   // A path that names the pod's namespace.
   std::string path(const std::string& pod) const;
   ~Network();
@@ -33,6 +35,7 @@ class Network {
  private:
   std::map<std::string, int> namespaces_;
   std::vector<std::string> devices_;
+  std::map<std::string, std::string> device_of_;
 };
 
 // Exit code of a shell command; its output goes into `output`.
@@ -42,6 +45,22 @@ int shell(const std::string& command, std::string* output = nullptr);
 // established or not answered within `milliseconds`.
 std::string http(const std::string& address, int port, const std::string& request,
                  int milliseconds);
+// UDP, both families. Sockets stay in the namespace of the thread that opened them.
+class Datagrams {
+ public:
+  Datagrams() = default;
+  Datagrams(const Datagrams&) = delete;
+  Datagrams& operator=(const Datagrams&) = delete;
+  ~Datagrams();
+  void open(int port);
+  // Bytes of the datagram that came within `milliseconds`; 0: none.
+  std::size_t receive(int milliseconds) const;
+
+ private:
+  int fd_ = -1;
+};
+void send_datagram(const std::string& address, int port, std::size_t size);
+
 // A server in the calling thread's namespace, both families; answers every request with 200 and its
 // first line. It ends with the handle.
 class HttpServer {
