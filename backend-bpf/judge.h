@@ -33,14 +33,14 @@ class Judge {
   // Both must outlive the judge.
   Judge(const ir::World& world, const ir::Resolved& resolved);
 
+  // Who has the address: a pod or node that is an endpoint, or just the address.
+  ir::Party party(const ir::IpAddress& ip) const;
   const Place* place(const ir::IpAddress& ip) const;  // nullptr where the address is no endpoint
   // Answers are kept, since captures ask the same questions again and again; the reference stays
   // good.
   const Judged& judge(const Packet& packet);
 
  private:
-  ir::Party party(const ir::IpAddress& ip) const;
-
   const ir::World& world_;
   std::map<ir::IpAddress, Place> places_;
   std::map<ir::IpAddress, ir::Party> parties_;
