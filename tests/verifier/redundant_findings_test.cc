@@ -38,7 +38,7 @@ struct CrossCheck {
 
   void hear(const ProofStep& step) {
     ++questions;
-    if (questions % 150 == 1 && step.answer != Coverage::Answer::Undecided && sample.size() < 40) {
+    if (questions % 20 == 1 && step.answer != Coverage::Answer::Undecided && sample.size() < 40) {
       sample.push_back((step.answer == Coverage::Answer::Covered ? "unsat\n" : "sat\n") +
                        smtlib(*step.question));
     }
@@ -360,10 +360,12 @@ TEST(RedundantFindings, ArticlesAndCorpus) {
   }
 }
 
-// Runs last: what the others asked.
 TEST(RedundantFindingsProofs, OtherSolversAgree) {
+  for (const char* folder : {"findings-shadowed", "findings-conflict"}) {
+    for (const fs::path& file : yaml_below(source("testdata/golden") / folder)) lint_file(file);
+  }
   const CrossCheck& c = cross_check();
-  if (c.questions == 0) GTEST_SKIP() << "nothing was asked in this process";
+  ASSERT_GT(c.sample.size(), 5U);
   if (Solver::available()) {
     std::cout << c.questions << " questions, " << c.unknown << " without a second answer\n";
     EXPECT_LT(c.unknown, c.questions / 100 + 1);
