@@ -10,11 +10,14 @@
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/question.h"
+#include "cli/render.h"
+#include "cli/verification.h"
 #include "ir/base/diag_code.h"
 #include "ir/base/file.h"
 #include "ir/base/sha256.h"
 #include "ir/print.h"
 #include "ir/resolve.h"
+#include "verifier/terms_solver.h"
 
 namespace policyc::cli {
 namespace {
@@ -30,6 +33,7 @@ struct CompileCommand : EngineOptions {
   std::string prelude;
   std::vector<std::string> endpoints;
   std::vector<std::string> emit;
+  bool verify = false;
 };
 
 // The endpoints that `names` stand for. False after a message.
@@ -127,6 +131,39 @@ bool read_dumps(const CompileCommand& options, const ir::Resolved& resolved,
   return true;
 }
 
+// Proves what was written; says what is not proved, and gives the exit code.
+int verify_written(const CompileCommand& options, const Engine& engine,
+                   const ir::Resolved& resolved, const bpf::CompileOptions& compile, Env& env) {
+  if (!verify::TermSolver::available()) {
+    fmt::print(env.err, "policyc: this build has no solver: nothing is proved\n");
+    return kImpossible;
+  }
+  auto manifest = bpf::read_manifest(options.directory);
+  if (!manifest) return usage_error(env, manifest.error());
+  VerifyRequest request;
+  request.directory = options.directory;
+  request.vlan = compile.vlan;
+  request.cache = proof_cache();
+  for (const auto& [view, endpoint] : compile.only) {
+    const ir::NodeView& v = resolved.views[view];
+    request.only.insert(bpf::endpoint_names(engine.world, v, v.endpoints[endpoint]));
+  }
+  const auto verified = verify_directory(request, engine.world, resolved, *manifest);
+  if (!verified) return usage_error(env, verified.error());
+  const std::size_t refuted = verified->count(ProofAnswer::Refuted);
+  const std::size_t not_proved = verified->count(ProofAnswer::NotProved);
+  for (const ProofLine& l : verified->lines) {
+    if (l.answer == ProofAnswer::Proved) continue;
+    fmt::print(env.err, "policyc: {}: {}: {}\n", proof_word(l.answer), printable(l.what),
+               printable(l.detail));
+  }
+  if (!options.common.quiet) {
+    fmt::print(env.out, "{} proved, {} refuted, {} not proved\n",
+               verified->count(ProofAnswer::Proved), refuted, not_proved);
+  }
+  return refuted != 0 ? kFindings : not_proved != 0 ? kUndecided : kOk;
+}
+
 int compile(CompileCommand& options, Env& env) {
   const bool cilium = options.target == "cilium";
   if (cilium && options.l7 != "proxy") {
@@ -138,6 +175,10 @@ int compile(CompileCommand& options, Env& env) {
     return usage_error(env,
                        "--stateful, --events, --prelude and --vlan are about programs: --target "
                        "cilium writes none");
+  }
+  if (options.verify && (cilium || !options.emit.empty())) {
+    return usage_error(env,
+                       "--verify is about programs and tables: not with --target cilium, --emit");
   }
   if (!cilium && !options.agent_dumps.empty()) {
     return usage_error(env, "--agent-dump is for --target cilium");
@@ -241,6 +282,10 @@ int compile(CompileCommand& options, Env& env) {
                report.programs, report.programs == 1 ? "" : "s", report.compiled, report.images,
                report.images == 1 ? "" : "s", report.written, report.written == 1 ? "" : "s");
   }
+  if (options.verify) {
+    const int proof = verify_written(options, engine, resolved, compile, env);
+    if (proof == kFindings || code == kOk) code = proof;
+  }
   print_timing(options.common, engine.input.loaded, env);
   return code;
 }
@@ -284,6 +329,8 @@ void add_compile(Cli& cli) {
       ->add_option("--prelude", options->prelude,
                    "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")
       ->type_name("FILE");
+  command->add_flag("--verify", options->verify,
+                    "prove what was written; programs once proved are remembered");
   cli.on_run(command, [options](Env& env) { return compile(*options, env); });
 }
 

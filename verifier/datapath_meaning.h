@@ -236,10 +236,11 @@ class PacketMeaning {
     Word ip = c(14);
     Word wrong = o_.ite(end(shorter(c(14))), c(134), c(0));
     if (s_.vlan) {
-      const Word one = turn(tag(type));
+      const Word one = tagged(o_.truth(true), type);
+      Word cut = end(o_.and_(one, shorter(c(18))));
       const Word inner = big16(c(16));
-      const Word two = turn(o_.and_(one, tag(inner)));
-      const Word cut = end(o_.or_(o_.and_(one, shorter(c(18))), o_.and_(two, shorter(c(22)))));
+      const Word two = tagged(o_.and_(one, o_.not_(cut)), inner);
+      cut = o_.or_(cut, end(o_.and_(two, shorter(c(22)))));
       wrong = either(wrong, o_.ite(cut, c(134), c(0)));
       type = o_.ite(two, big16(c(20)), o_.ite(one, inner, type));
       ip = o_.ite(two, c(22), o_.ite(one, c(18), c(14)));
@@ -307,6 +308,13 @@ class PacketMeaning {
   Word shorter(Word end) { return o_.ult(packet_.length(), end); }
   Word byte(Word at) { return packet_.byte(at); }
   Word big16(Word at) { return o_.concat(byte(at), byte(plus(at, 1))); }
+  // Where `open`, whether a tag stands there.
+  Word tagged(Word open, Word type) {
+    const Word c_tag = turn(o_.and_(open, o_.eq(type, o_.constant(0x8100, 16))));
+    const Word s_tag =
+        turn(o_.and_(o_.and_(open, o_.not_(c_tag)), o_.eq(type, o_.constant(0x88A8, 16))));
+    return o_.or_(c_tag, s_tag);
+  }
   Word tag(Word type) {
     return o_.or_(o_.eq(type, o_.constant(0x8100, 16)), o_.eq(type, o_.constant(0x88A8, 16)));
   }

@@ -479,6 +479,10 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     }
     w.program = fate_from(evaluate, does);
     w.meaning = fate_from(evaluate, want);
+    // Both roads to the meaning, over terms and over numbers, must agree.
+    if (!(w.meaning == fate_of(w.frame, w.vlan_present, direction_, shape_, w.node, w.policy))) {
+      return false;
+    }
     report_.answer = ProofReport::Answer::Refuted;
     report_.witness = std::move(w);
     return true;

@@ -17,6 +17,10 @@
 
 namespace policyc::verify {
 
+// Raised where a proof comes to mean something else: remembered proofs of other versions do not
+// count.
+inline constexpr int kProofVersion = 1;
+
 // What tc and the packet's buffer hold after a run.
 struct PacketFate {
   std::uint32_t action = 0;

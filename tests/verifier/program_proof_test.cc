@@ -8,34 +8,17 @@
 #include <random>
 
 #include "tests/backend-bpf/bpf_support.h"
-#include "verifier/image_check.h"
+#include "tests/verifier/datapath_shape.h"
 
 namespace policyc::verify {
 namespace {
-
-DatapathShape shape_of(const bpf::SizeClass& s) {
-  DatapathShape out;
-  out.trie4_blocks = s.trie4_blocks;
-  out.hash4_bits = s.hash4_bits;
-  out.hash6_bits = s.hash6_bits;
-  out.hosts6 = s.hosts6;
-  out.trie6_blocks = s.trie6_blocks;
-  out.classes = s.classes;
-  out.identity_shift = s.identity_shift;
-  out.pages = s.pages;
-  out.cells = s.cells;
-  out.records = s.records;
-  out.intervals = s.intervals;
-  out.interval_steps = s.interval_steps;
-  return out;
-}
 
 TEST(ProgramProof, TheProgramIsProvedAndMutantsAreNot) {
   POLICYC_NEEDS_BPF();
   if (!TermSolver::available()) GTEST_SKIP() << "skipped: no solver in this build";
   const bpf::SizeClass sizes;
   const std::string& elf = testing::object_for(sizes);
-  const DatapathShape shape = shape_of(sizes);
+  const DatapathShape shape = testing::datapath_shape(sizes);
   const auto object = ebpf::read_object(elf);
   ASSERT_TRUE(object) << object.error();
   TermSolver solver;

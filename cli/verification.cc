@@ -1,0 +1,288 @@
+#include "cli/verification.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <tuple>
+
+#include "backend-bpf/image.h"
+#include "backend-bpf/kernel.h"
+#include "backend-bpf/program.h"
+#include "ir/base/sha256.h"
+#include "ir/bpf/object.h"
+#include "verifier/image_check.h"
+#include "verifier/program_proof.h"
+
+namespace policyc::cli {
+namespace {
+
+verify::DatapathShape shape_of(const bpf::SizeClass& s, bool vlan) {
+  verify::DatapathShape out;
+  out.trie4_blocks = s.trie4_blocks;
+  out.hash4_bits = s.hash4_bits;
+  out.hash6_bits = s.hash6_bits;
+  out.hosts6 = s.hosts6;
+  out.trie6_blocks = s.trie6_blocks;
+  out.classes = s.classes;
+  out.identity_shift = s.identity_shift;
+  out.pages = s.pages;
+  out.cells = s.cells;
+  out.records = s.records;
+  out.intervals = s.intervals;
+  out.interval_steps = s.interval_steps;
+  out.vlan = vlan;
+  return out;
+}
+
+std::string fate_text(const verify::PacketFate& f) {
+  return fmt::format("returns {}, mark {:#x}, cb {}", f.action, f.mark, fmt::join(f.cb, " "));
+}
+
+// What this machine's kernel does with the packet that refutes; empty where it cannot be asked.
+std::string in_kernel(const std::string& elf, const char* program,
+                      const verify::ProgramWitness& w) {
+  if (bpf::kernel_unavailable() || w.frame.size() < 14 || w.vlan_present != 0) return {};
+  const auto loaded =
+      bpf::LoadedObject::load(elf, {{bpf::kNodeMap, w.node}, {bpf::kPolicyMap, w.policy}});
+  if (!loaded) return "; this kernel refuses the program";
+  const auto run = loaded->run(program, w.frame);
+  if (!run) return {};
+  const verify::PacketFate fate{run->return_code, run->mark, run->cb};
+  return fate == w.program ? "; this kernel confirms it"
+                           : fmt::format("; in this kernel it {}", fate_text(fate));
+}
+
+class Verification {
+ public:
+  Verification(const VerifyRequest& request, const ir::World& world, const ir::Resolved& resolved,
+               const bpf::Manifest& manifest)
+      : request_(request), world_(world), resolved_(resolved), manifest_(manifest) {}
+
+  // Empty, or what could not be read.
+  std::string run();
+
+  Verified out;
+
+ private:
+  Expected<std::string> read(const std::string& path) {
+    auto bytes = bpf::read_artefact(request_.directory + "/" + path);
+    if (!bytes) return bytes;
+    const auto recorded = manifest_.sha256.find(path);
+    if ((recorded == manifest_.sha256.end() || recorded->second != sha256_hex(*bytes)) &&
+        changed_.insert(path).second) {
+      out.lines.push_back(
+          {path, ProofAnswer::Refuted, "the file is not what the manifest records"});
+    }
+    return bytes;
+  }
+  std::string object(const bpf::ManifestEndpoint& endpoint);
+  std::string image(const bpf::ManifestEndpoint& endpoint);
+  std::string cache_file(const std::string& elf, unsigned direction,
+                         const verify::DatapathShape& s) const {
+    if (request_.cache.empty()) return {};
+    const std::string asked = fmt::format(
+        "policyc " POLICYC_VERSION " proof {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}\n",
+        verify::kProofVersion, direction, s.trie4_blocks, s.hash4_bits, s.hash6_bits, s.hosts6,
+        s.trie6_blocks, s.classes, s.identity_shift, s.pages, s.cells, s.records, s.intervals,
+        s.interval_steps, s.vlan, elf.size());
+    return request_.cache + "/" + sha256_hex(asked + elf);
+  }
+
+  const VerifyRequest& request_;
+  const ir::World& world_;
+  const ir::Resolved& resolved_;
+  const bpf::Manifest& manifest_;
+  struct NodeTables {
+    bpf::IdentityImage identities;
+    bpf::ClassImage classes;
+    std::string value;  // of the map; empty: the images cannot be read
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, NodeTables> nodes_;
+  std::map<std::pair<std::string, std::vector<std::string>>,
+           std::pair<const ir::NodeView*, const ir::ResolvedEndpoint*>>
+      endpoints_;
+  verify::TermSolver solver_;
+  std::set<std::string> proved_, changed_;
+};
+
+std::string Verification::object(const bpf::ManifestEndpoint& e) {
+  if (!proved_.insert(e.object).second) return {};
+  const auto bytes = read(e.object);
+  if (!bytes) return bytes.error();
+  if (manifest_.stateful || manifest_.prelude || manifest_.events) {
+    out.lines.push_back({e.object, ProofAnswer::NotProved,
+                         manifest_.stateful  ? "connection tracking is not modelled"
+                         : manifest_.prelude ? "a filter of the user's own stands in front of it"
+                                             : "events are not modelled"});
+    return {};
+  }
+  if (manifest_.vlan != request_.vlan) {
+    const auto name = [](bool vlan) { return vlan ? "allow" : "drop"; };
+    out.lines.push_back(
+        {e.object, ProofAnswer::NotProved,
+         fmt::format("it was compiled with --vlan {}, and is asked about as --vlan {}",
+                     name(manifest_.vlan), name(request_.vlan))});
+    return {};
+  }
+  const auto object = ebpf::read_object(*bytes);
+  if (!object) {
+    out.lines.push_back({e.object, ProofAnswer::NotProved, object.error()});
+    return {};
+  }
+  for (const unsigned direction : {0U, 1U}) {
+    const char* program = direction == 0 ? bpf::kIngressProgram : bpf::kEgressProgram;
+    ProofLine line{e.object + " " + program, ProofAnswer::NotProved, {}};
+    const auto shape = shape_of(e.sizes, request_.vlan);
+    const std::string remembered = cache_file(*bytes, direction, shape);
+    std::error_code error;
+    if (!remembered.empty() && std::filesystem::exists(remembered, error)) {
+      line.answer = ProofAnswer::Proved;
+      line.detail = "by an earlier run";
+      out.lines.push_back(std::move(line));
+      continue;
+    }
+    const verify::ProofReport r =
+        verify::prove_program(*object, program, direction, shape, solver_);
+    if (r.answer == verify::ProofReport::Answer::Proved) {
+      if (!remembered.empty()) {
+        std::filesystem::create_directories(request_.cache, error);
+        std::ofstream(remembered) << e.object << " " << program << " is proved\n";
+      }
+      line.answer = ProofAnswer::Proved;
+      line.detail =
+          fmt::format("{} instructions, {} questions to the solver", r.instructions, r.questions);
+    } else if (r.answer == verify::ProofReport::Answer::Refuted) {
+      line.answer = ProofAnswer::Refuted;
+      const verify::ProgramWitness& w = *r.witness;
+      line.detail =
+          w.outside.empty()
+              ? fmt::format(
+                    "a packet of {} bytes and some contents of the tables: the "
+                    "program {}; it should: {}",
+                    w.frame.size(), fate_text(w.program), fate_text(w.meaning))
+              : fmt::format("a packet of {} bytes: {} is outside", w.frame.size(), w.outside);
+      line.detail += in_kernel(*bytes, program, w);
+      out.witnesses.push_back(w.frame);
+    } else {
+      line.detail = r.reason;
+    }
+    out.lines.push_back(std::move(line));
+  }
+  return {};
+}
+
+std::string Verification::image(const bpf::ManifestEndpoint& e) {
+  const std::string name = e.names.empty() ? e.view : e.names.front();
+  ProofLine line{fmt::format("tables of {}", name), ProofAnswer::NotProved, {}};
+  const ir::NodeView* view = nullptr;
+  const ir::ResolvedEndpoint* endpoint = nullptr;
+  if (const auto found = endpoints_.find({e.view, e.names}); found != endpoints_.end()) {
+    std::tie(view, endpoint) = found->second;
+  }
+  if (endpoint == nullptr || endpoint->ingress == nullptr || endpoint->egress == nullptr ||
+      !endpoint->error.empty() || !endpoint->depends_on.empty()) {
+    line.detail = endpoint == nullptr ? "the input has no such endpoint"
+                                      : "what its policy says is not known";
+    out.lines.push_back(std::move(line));
+    return {};
+  }
+  // The endpoints of a node share its tables.
+  NodeTables& node = nodes_[{e.identities, e.classes, e.object}];
+  if (node.value.empty()) {
+    const auto identity_bytes = read(e.identities);
+    if (!identity_bytes) return identity_bytes.error();
+    const auto class_bytes = read(e.classes);
+    if (!class_bytes) return class_bytes.error();
+    const auto identities = bpf::read_identity_image(*identity_bytes);
+    const auto classes = bpf::read_class_image(*class_bytes);
+    if (identities && classes) {
+      node.identities = *identities;
+      node.classes = *classes;
+      node.value = bpf::node_value(*identities, *classes, e.sizes);
+    }
+  }
+  const auto policy_bytes = read(e.image);
+  if (!policy_bytes) return policy_bytes.error();
+  const auto policy = bpf::read_policy_image(*policy_bytes);
+  if (node.value.empty() || !policy ||
+      !bpf::fits(node.identities, node.classes, *policy, e.sizes) ||
+      !bpf::belong_together(*policy, node.classes, e.slot)) {
+    line.answer = ProofAnswer::Refuted;
+    line.detail = "the images contradict themselves or one another";
+    out.lines.push_back(std::move(line));
+    return {};
+  }
+  const auto shape = shape_of(e.sizes, false);
+  const verify::ImageReport r = verify::check_image(
+      shape, node.value, bpf::policy_value(*policy, node.classes, e.slot, e.sizes), *view,
+      *endpoint->ingress, *endpoint->egress);
+  line.answer = ProofAnswer::Proved;
+  line.detail = fmt::format("{} stretches of addresses, {} of ports", r.addresses, r.decisions);
+  if (r.difference) {
+    const verify::ImageDifference& d = *r.difference;
+    line.answer = ProofAnswer::Refuted;
+    line.detail = fmt::format("{} {} protocol {} port {}: the tables say {}, the policies {}",
+                              ir::direction_name(d.direction), d.peer ? d.peer->str() : "any peer",
+                              d.protocol, d.port, d.tables, d.policy);
+  } else {
+    for (const verify::RecordUse& use : r.records) {
+      if (bpf::decode_record(*policy, use.record) == use.said) continue;
+      line.answer = ProofAnswer::Refuted;
+      line.detail = fmt::format("record {} says something else than the policies", use.record);
+    }
+  }
+  out.lines.push_back(std::move(line));
+  return {};
+}
+
+std::string Verification::run() {
+  for (const ir::NodeView& v : resolved_.views) {
+    for (const ir::ResolvedEndpoint& x : v.endpoints) {
+      endpoints_[{v.node, bpf::endpoint_names(world_, v, x)}] = {&v, &x};
+    }
+  }
+  for (const bpf::ManifestEndpoint& e : manifest_.endpoints) {
+    if (!request_.only.empty() && request_.only.count(e.names) == 0) continue;
+    for (const std::string& wrong : {image(e), object(e)}) {
+      if (!wrong.empty()) return wrong;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view proof_word(ProofAnswer a) {
+  return a == ProofAnswer::Proved ? "proved" : a == ProofAnswer::Refuted ? "refuted" : "not proved";
+}
+
+std::size_t Verified::count(ProofAnswer answer) const {
+  return static_cast<std::size_t>(std::count_if(
+      lines.begin(), lines.end(), [&](const ProofLine& l) { return l.answer == answer; }));
+}
+
+Expected<Verified> verify_directory(const VerifyRequest& request, const ir::World& world,
+                                    const ir::Resolved& resolved, const bpf::Manifest& manifest) {
+  Verification verification(request, world, resolved, manifest);
+  const std::string wrong = verification.run();
+  if (!wrong.empty()) return Error{wrong};
+  return std::move(verification.out);
+}
+
+std::string proof_cache() {
+  const auto set = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  if (const std::string cache = set("XDG_CACHE_HOME"); !cache.empty()) {
+    return cache + "/policyc/proofs";
+  }
+  const std::string home = set("HOME");
+  return home.empty() ? home : home + "/.cache/policyc/proofs";
+}
+
+}  // namespace policyc::cli
