@@ -146,7 +146,14 @@ void add_isolation(std::vector<std::string>& out, const ir::World& world, const 
   const auto look = [&](const std::optional<ir::DirectionVerdict>& v, ir::Direction direction) {
     if (!v || v->verdict != ir::VerdictKind::Deny || v->reason != ir::Reason::DefaultDeny) return;
     const auto rules = ir::isolating_rules(world, flow, direction);
-    if (rules.empty()) return;
+    if (rules.empty()) {
+      if (world.settings.enforcement == ir::Settings::Enforcement::Always) {
+        out.push_back(fmt::format(
+            "  {} is isolated by the enforcement mode `always`: no policy allows anything",
+            ir::direction_name(direction)));
+      }
+      return;
+    }
     out.push_back(fmt::format("  {} is isolated by", ir::direction_name(direction)));
     add_origins(out, world, sources, rules, "    ");
     constexpr std::size_t kMost = 3;
@@ -225,6 +232,49 @@ std::vector<std::string> explain_verdict(const ir::World& world, const SourceMap
   return out;
 }
 
+std::string_view any_pod_word(OpenAnswer::Kind kind) {
+  switch (kind) {
+    case OpenAnswer::Kind::Holds:
+      return "holds";
+    case OpenAnswer::Kind::Fails:
+      return "fails";
+    case OpenAnswer::Kind::Unknown:
+      return "not decided";
+  }
+  return "";
+}
+
+std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources) {
+  switch (any_pod.kind) {
+    case OpenAnswer::Kind::Holds:
+      return {"for every pod that could exist, too: no ingress rule of the targets lets one in"};
+    case OpenAnswer::Kind::Unknown:
+      return {"for pods that are not in the input: not decided, " + any_pod.why};
+    case OpenAnswer::Kind::Fails:
+      break;
+  }
+  const ir::World& world = any_pod.world;
+  const ir::Pod& pod = world.inventory.pods.back();
+  std::vector<std::string> labels;
+  for (const auto& [key, value] : pod.labels) labels.push_back(key + "=" + value);
+  std::string who = fmt::format("a pod in namespace {}", pod.ns);
+  if (!labels.empty()) who += fmt::format(" with {}", fmt::join(labels, ", "));
+  if (const ir::Namespace* ns = world.inventory.find_namespace(pod.ns); ns != nullptr) {
+    std::vector<std::string> of_ns;
+    for (const auto& [key, value] : ns->labels) {
+      if (key != "kubernetes.io/metadata.name") of_ns.push_back(key + "=" + value);
+    }
+    if (!of_ns.empty()) who += fmt::format(" (the namespace has {})", fmt::join(of_ns, ", "));
+  }
+  std::vector<std::string> out = {
+      fmt::format("not for every pod that could exist: {} is let in", who)};
+  const ir::FlowVerdict verdict = ir::evaluate(world, any_pod.counterexample);
+  for (std::string& line : explain_verdict(world, sources, any_pod.counterexample, verdict)) {
+    out.push_back(std::move(line));
+  }
+  return out;
+}
+
 Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQuestion& question) {
   Answer out;
   std::vector<std::size_t> yes;
@@ -267,7 +317,7 @@ Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQu
     where =
         no.empty() && open.empty() ? ", on every port" : " on " + probed_ports(question.flows, yes);
   }
-  if (ports && out.word == Answer::Word::No) where = ", on no port";
+  if (ports && out.word == Answer::Word::No) where = " on any port";
   const char* can = out.word == Answer::Word::No ? "cannot" : "can";
   if (out.word == Answer::Word::Depends) can = "may or may not";
   out.headline =

@@ -7,6 +7,7 @@
 #include "cli/question.h"
 #include "ir/base/source.h"
 #include "ir/evaluate.h"
+#include "verifier/open_reach.h"
 
 namespace policyc::cli {
 
@@ -26,6 +27,10 @@ Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQu
 // The lines for one verdict: both directions, the rules, the proxy's decision.
 std::vector<std::string> explain_verdict(const ir::World& world, const SourceMap& sources,
                                          const ir::Flow& flow, const ir::FlowVerdict& verdict);
+
+// What an answer about every pod that could exist adds to one about the pods of the input.
+std::string_view any_pod_word(OpenAnswer::Kind kind);  // "holds", "fails", "not decided"
+std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources);
 
 // "GET /a to default/backend on TCP/80"
 std::string flow_text(const ir::World& world, const ir::Flow& flow);

@@ -49,6 +49,8 @@ std::optional<std::vector<ir::PortSpan>> parse_ports(const std::string& text) {
   const auto last =
       dash == std::string::npos ? first : number(std::string_view(ports).substr(dash + 1));
   if (!first || !last || *last < *first) return std::nullopt;
+  const bool icmp = protocols[0] == ir::kProtoIcmp || protocols[0] == ir::kProtoIcmp6;
+  if (icmp && *last > kMostIcmpType) return std::nullopt;
   std::vector<ir::PortSpan> out;
   for (const ir::Protocol p : protocols) out.push_back({p, *first, *last, ""});
   return out;
@@ -290,6 +292,70 @@ Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
     reach.requests = std::move(*language);
   }
   return policyc::decide(world_, connectivity_, reach);
+}
+
+namespace {
+
+// The pods of the set, whoever they are, as a selector; nullopt where the set says more than
+// namespaces and labels.
+std::optional<ir::Selector> any_pods(const PartySet& set) {
+  if (!set.name.empty() || !set.any_of.empty()) return std::nullopt;
+  if (!set.workloads && set.ns.empty() && set.labels.empty()) return std::nullopt;
+  ir::Selector out;
+  const auto of_namespace = [](ir::Operator op, std::vector<std::string> values) {
+    ir::Requirement r;
+    r.source = "k8s";
+    r.key = ir::kNamespaceKey;
+    r.op = op;
+    r.values = std::move(values);
+    return r;
+  };
+  out.requirements.push_back(of_namespace(ir::Operator::Exists, {}));
+  if (!set.ns.empty()) out.requirements.push_back(of_namespace(ir::Operator::In, {set.ns}));
+  if (!set.labels.empty()) {
+    const auto labels = parse_selector(set.labels);
+    if (!labels) return std::nullopt;
+    out.requirements.insert(out.requirements.end(), labels->requirements.begin(),
+                            labels->requirements.end());
+  }
+  for (const PartySet& none : set.none_of) {
+    const bool of_ns = !none.ns.empty() && none.labels.empty();
+    const bool of_labels = none.ns.empty() && !none.labels.empty();
+    if (of_ns == of_labels || !none.name.empty() || !none.any_of.empty() || !none.none_of.empty()) {
+      return std::nullopt;
+    }
+    if (of_ns) {
+      out.requirements.push_back(of_namespace(ir::Operator::NotIn, {none.ns}));
+      continue;
+    }
+    const auto labels = parse_selector(none.labels);
+    if (!labels || labels->requirements.size() != 1) return std::nullopt;
+    ir::Requirement r = labels->requirements[0];
+    r.op = r.op == ir::Operator::In       ? ir::Operator::NotIn
+           : r.op == ir::Operator::NotIn  ? ir::Operator::In
+           : r.op == ir::Operator::Exists ? ir::Operator::DoesNotExist
+                                          : ir::Operator::Exists;
+    out.requirements.push_back(std::move(r));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::optional<OpenAnswer> ClaimWorld::decide_for_any_pod(const Claim& claim) const {
+  if (claim.allow || claim.requests) return std::nullopt;
+  auto from = any_pods(claim.from);
+  const auto to = members(claim.to);
+  if (!from || !to) return std::nullopt;
+  OpenClaim open;
+  open.from = std::move(*from);
+  open.ports = claim.ports;
+  for (const ir::GraphParty& p : *to) {
+    if (p.pod == SIZE_MAX) return std::nullopt;
+    open.to.push_back(p.pod);
+  }
+  if (open.to.empty()) return std::nullopt;
+  return no_pod_reaches(world_, open);
 }
 
 // ---- assertion files

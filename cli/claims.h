@@ -11,6 +11,7 @@
 #include "ir/base/expected.h"
 #include "ir/connectivity.h"
 #include "ir/evaluate.h"
+#include "verifier/open_reach.h"
 #include "verifier/reach.h"
 
 namespace policyc::cli {
@@ -50,6 +51,10 @@ class ClaimWorld {
   // Errors: names that stand for nobody, selectors that do not parse, expressions that no automaton
   // can hold.
   Expected<ReachResult> decide(const Claim& claim) const;
+  // Whether a claim that holds of the input holds whatever pods there are, too. nullopt where that
+  // is no question: the claim is not about pods by namespace and labels, it is about requests, or
+  // says that everybody may.
+  std::optional<OpenAnswer> decide_for_any_pod(const Claim& claim) const;
 
  private:
   Expected<std::vector<ir::GraphParty>> members(const PartySet& set) const;

@@ -287,7 +287,7 @@ int compile(CompileCommand& options, Env& env) {
     if (proof == kFindings || code == kOk) code = proof;
   }
   print_timing(options.common, engine.input.loaded, env);
-  return code;
+  return account_for_refused(options, engine, code, env);
 }
 
 }  // namespace

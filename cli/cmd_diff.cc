@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -68,9 +69,12 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
       usage_error(env, "diff --git wants BASE and HEAD: two revisions, then paths");
       return false;
     }
-    std::vector<std::string> paths(
-        o.arguments.begin() + std::min<std::ptrdiff_t>(2, std::ssize(o.arguments)),
-        o.arguments.end());
+    // What is a path and no revision begins the paths: HEAD is then the working tree.
+    std::error_code ignored;
+    const bool working_tree =
+        o.arguments.size() == 1 ||
+        (std::filesystem::exists(o.arguments[1], ignored) && !GitTree::is_revision(o.arguments[1]));
+    std::vector<std::string> paths(o.arguments.begin() + (working_tree ? 1 : 2), o.arguments.end());
     if (paths.empty()) paths = {"."};
     const auto take = [&](const std::string& revision, std::optional<GitTree>& tree,
                           frontend::LoadOptions& load) {
@@ -86,7 +90,7 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
       return true;
     };
     if (!take(o.arguments[0], sides.base_tree, base)) return false;
-    if (o.arguments.size() > 1) {
+    if (!working_tree) {
       if (!take(o.arguments[1], sides.head_tree, head)) return false;
     } else {
       head.paths = paths;  // the working tree
@@ -403,7 +407,9 @@ int diff(DiffOptions& options, Env& env) {
                                   }) ||
                       (options.fail_on == "any" && !flows.empty());
   if (failed) return kFindings;
-  return result.unknown.empty() ? kOk : kUndecided;
+  code = result.unknown.empty() ? kOk : kUndecided;
+  code = account_for_refused(options, sides.base, code, env);
+  return account_for_refused(options, sides.head, code, env);
 }
 
 }  // namespace
@@ -414,6 +420,7 @@ void add_diff(Cli& cli) {
       cli.add("diff", "show which connections a change opens, closes or changes",
               "  policyc diff policies-before/ policies-after/ --both cluster-dump.yaml\n"
               "  policyc diff --git main HEAD manifests/ --fail-on opened\n"
+              "  policyc diff --git HEAD manifests/          # with the working tree\n"
               "  policyc diff . --without cnp/shop/allow-frontend\n"
               "  policyc diff --format csv a/ b/ > intended.csv && policyc diff a/ b/ "
               "--fail-on any --allow intended.csv");

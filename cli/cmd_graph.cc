@@ -44,13 +44,16 @@ int show_exposure(GraphOptions& options, const Engine& engine, Env& env) {
   if (list.empty()) fmt::print(env.err, "policyc: no pods or workloads in the input\n");
   const bool open =
       std::any_of(list.begin(), list.end(), [](const Exposure& e) { return !e.unknown.empty(); });
-  return open ? kUndecided : kOk;
+  return account_for_refused(options, engine, open ? kUndecided : kOk, env);
 }
 
 int graph(GraphOptions& options, Env& env) {
   Engine engine;
   int code = kOk;
   if (!load_engine(options, env, engine, code)) return code;
+  if (engine.world.policies.policies.empty() && engine.world.inventory.pods.empty()) {
+    return usage_error(env, "neither policies nor pods or workloads in the input: nothing to draw");
+  }
   if (options.exposure) return show_exposure(options, engine, env);
   if (options.direction == "ingress") options.filter.direction = ir::Direction::Ingress;
   if (options.direction == "egress") options.filter.direction = ir::Direction::Egress;
@@ -100,7 +103,7 @@ int graph(GraphOptions& options, Env& env) {
     fmt::print(env.err, "policyc: left out, its policy cannot be told: {}\n", unknown);
   }
   print_timing(options.common, engine.input.loaded, env);
-  return g.unknown.empty() ? kOk : kUndecided;
+  return account_for_refused(options, engine, g.unknown.empty() ? kOk : kUndecided, env);
 }
 
 }  // namespace

@@ -152,7 +152,8 @@ int answer_claim(const QueryOptions& options, const Engine& engine, const Claim&
   if (options.expect == "allow" || options.expect == "deny") {
     return usage_error(env, "a claim about everybody is true or false: --expect true or false");
   }
-  const auto result = ClaimWorld(engine.world, options.common.load.default_namespace).decide(claim);
+  const ClaimWorld world(engine.world, options.common.load.default_namespace);
+  const auto result = world.decide(claim);
   if (!result) return usage_error(env, result.error());
   const bool holds = result->kind == ReachResult::Kind::Holds && result->pairs > 0;
   const bool open = result->kind == ReachResult::Kind::Unknown || result->pairs == 0;
@@ -168,9 +169,16 @@ int answer_claim(const QueryOptions& options, const Engine& engine, const Claim&
       lines.push_back(std::move(line));
     }
   }
+  const auto any_pod = holds ? world.decide_for_any_pod(claim) : std::nullopt;
+  if (any_pod) {
+    for (std::string& line : any_pod_lines(*any_pod, engine.sources())) {
+      lines.push_back(std::move(line));
+    }
+  }
   if (options.format == "json") {
     nlohmann::ordered_json out;
     out["answer"] = word;
+    if (any_pod) out["any_pod"] = any_pod_word(any_pod->kind);
     out["pairs"] = result->pairs;
     if (open) out["why"] = why;
     out["counterexample"] = result->counterexample
@@ -440,7 +448,7 @@ int query(QueryOptions& options, Env& env) {
     code = answer_one(options, engine, question, env);
   }
   print_timing(options.common, engine.input.loaded, env);
-  return code;
+  return options.expect.empty() ? code : account_for_refused(options, engine, code, env);
 }
 
 }  // namespace

@@ -300,7 +300,8 @@ int replay(ReplayCommand& options, Env& env) {
   }
   print_timing(options.common, engine.input.loaded, env);
   if (mismatches + unmet + changed.size() > 0) return kFindings;
-  return undecided > 0 || packets.empty() ? kUndecided : kOk;
+  const bool open = undecided > 0 || packets.empty();
+  return account_for_refused(options, engine, open ? kUndecided : kOk, env);
 }
 
 }  // namespace

@@ -102,6 +102,12 @@ class Runner {
         if (result->pairs == 0) {
           worse(out, Outcome::Undecided);
           out.lines.emplace_back("  it speaks of nobody: no pair of the input is meant");
+        } else if (const auto any_pod = claims_.decide_for_any_pod(claim);
+                   any_pod && any_pod->kind == OpenAnswer::Kind::Fails) {
+          // It passes, being about the input; whoever reads it should know what it does not say.
+          for (std::string& line : any_pod_lines(*any_pod, engine_.sources())) {
+            out.lines.push_back("  " + std::move(line));
+          }
         }
         return;
       case ReachResult::Kind::Unknown:
@@ -242,18 +248,24 @@ int test(TestOptions& options, Env& env) {
     }
     env.out << out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
   } else if (options.format == "junit") {
-    const auto failed = std::count_if(results.begin(), results.end(), [](const TestResult& r) {
-      return r.outcome != Outcome::Passed;
-    });
+    const auto count = [&](Outcome outcome) {
+      return std::count_if(results.begin(), results.end(),
+                           [&](const TestResult& r) { return r.outcome == outcome; });
+    };
     fmt::print(env.out,
                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite "
-               "name=\"policyc test\" tests=\"{}\" failures=\"{}\">\n",
-               results.size(), failed);
+               "name=\"policyc test\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n",
+               results.size(), count(Outcome::Failed), count(Outcome::Undecided));
     for (const TestResult& r : results) {
       fmt::print(env.out, "    <testcase classname=\"{}\" name=\"{}\"",
                  xml_escape(sources.path(r.test->range.file)), xml_escape(r.test->name));
       if (r.outcome == Outcome::Passed) {
         fmt::print(env.out, "/>\n");
+      } else if (r.outcome == Outcome::Undecided) {
+        // JUnit knows no third outcome; "skipped" is the one that is neither passed nor failed.
+        fmt::print(env.out,
+                   ">\n      <skipped message=\"undecided\">{}</skipped>\n    </testcase>\n",
+                   xml_escape(joined(r.lines)));
       } else {
         fmt::print(env.out, ">\n      <failure type=\"{}\">{}</failure>\n    </testcase>\n",
                    outcome_name(r.outcome), xml_escape(joined(r.lines)));
@@ -268,7 +280,8 @@ int test(TestOptions& options, Env& env) {
       for (std::size_t i = 0; (i = text.find('\n', i)) != std::string::npos;) {
         text.replace(i, 1, "%0A");
       }
-      fmt::print(env.out, "::error file={},line={},col={},title={}::{}\n",
+      fmt::print(env.out, "::{} file={},line={},col={},title={}::{}\n",
+                 r.outcome == Outcome::Failed ? "error" : "warning",
                  sources.path(r.test->range.file), at.line, at.column, r.test->name, text);
     }
   } else {
@@ -279,7 +292,7 @@ int test(TestOptions& options, Env& env) {
     if (r.outcome == Outcome::Failed) return kFindings;
     if (r.outcome == Outcome::Undecided) exit_code = kUndecided;
   }
-  return exit_code;
+  return account_for_refused(options, engine, exit_code, env);
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ int verify_artefacts(VerifyCommand& options, Env& env) {
     fmt::print(env.out, "{} proved, {} refuted, {} not proved\n", proved, refuted, not_proved);
   }
   if (refuted != 0) return kFindings;
-  return not_proved != 0 ? kUndecided : kOk;
+  return account_for_refused(options, engine, not_proved != 0 ? kUndecided : kOk, env);
 }
 
 }  // namespace

@@ -70,6 +70,9 @@ class ConfigReader {
     if (key == "inventory") {
       return take_word(entry, out_.inventory, {"auto", "complete", "partial"});
     }
+    if (key == "unknown-fields") {
+      return take_word(entry, out_.unknown_fields, {"prune", "reject"});
+    }
     if (key == "deny-warnings") {
       if (value.kind != NodeKind::Bool) {
         return wrong(entry.value.at, "`deny-warnings` must be true or false");
@@ -108,8 +111,9 @@ class ConfigReader {
 
   void read_setting(const YamlEntry& entry, const YamlNode& value) {
     const std::string key(entry.key);
-    std::vector<std::string> names = {"namespace", "fqdn",    "baseline", "set",
-                                      "inventory", "exclude", "levels",   "deny-warnings"};
+    std::vector<std::string> names = {"namespace", "fqdn",          "baseline",
+                                      "set",       "inventory",     "exclude",
+                                      "levels",    "deny-warnings", "unknown-fields"};
     bool known = false;
     for (const SettingRow& row : setting_rows()) {
       names.emplace_back(row.name);

@@ -28,7 +28,7 @@ struct ConfigFile {
   std::vector<std::pair<std::string, std::string>> settings;
   std::map<DiagCode, Severity> levels;
   std::vector<std::string> exclude;
-  std::string ns, set, inventory, fqdn, baseline;
+  std::string ns, set, inventory, fqdn, baseline, unknown_fields;
   bool deny_warnings = false;
 };
 

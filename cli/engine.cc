@@ -12,6 +12,8 @@
 namespace policyc::cli {
 namespace {
 
+constexpr const char* kLeftOut = "left out by --without";
+
 // "CiliumNetworkPolicy/ns/name" or with the kind's short name.
 bool names_policy(const frontend::LoadedPolicy& policy, const std::string& text) {
   const PolicyRef ref{frontend::policy_kind_name(policy.ast.kind), policy.ns, policy.ast.name.text};
@@ -61,7 +63,7 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
       if (!names_policy(policy, name)) continue;
       found = true;
       policy.ast.accepted = false;
-      policy.ast.error = "left out by --without";
+      policy.ast.error = kLeftOut;
       policy.alternatives.clear();
     }
     if (!found) {
@@ -77,6 +79,32 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
   engine.world.policies = frontend::lower(loaded, engine.input.settings);
   engine.world.inventory = std::move(loaded.inventory);
   return true;
+}
+
+int account_for_refused(const EngineOptions& options, const Engine& engine, int code, Env& env) {
+  const CommonOptions& o = options.common;
+  if (code != kOk || o.keep_going || !o.load.world.empty()) return code;
+  std::vector<std::string> lines;
+  bool pruned = false;
+  for (const ir::Policy& p : engine.world.policies.policies) {
+    if (p.accepted || p.error == kLeftOut) continue;
+    const bool unknown_field = p.layer == Layer::UnknownField;
+    if (unknown_field && o.unknown_fields == "reject") continue;
+    pruned = pruned || unknown_field;
+    lines.push_back(fmt::format("  {}: {}", p.ref.str(), p.error));
+  }
+  if (lines.empty()) return code;
+  fmt::print(env.err, "policyc: left out, because the cluster refuses {}:\n",
+             lines.size() == 1 ? "it" : "them");
+  for (const std::string& line : lines) fmt::print(env.err, "{}\n", line);
+  if (pruned) {
+    fmt::print(env.err,
+               "  an API server that is not asked to be strict drops unknown fields and takes the "
+               "rest: --unknown-fields prune|reject says which\n");
+  }
+  fmt::print(env.err, "  mend {}, or accept this with --keep-going\n",
+             lines.size() == 1 ? "it" : "them");
+  return kUndecided;
 }
 
 }  // namespace policyc::cli

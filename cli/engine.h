@@ -29,4 +29,10 @@ void add_engine_options(CLI::App& command, EngineOptions& options, PathArgument 
 // same kind, namespace and name twice), of which one must be chosen.
 bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_code);
 
+// The exit code of an answer that would be `code`: where the cluster refuses policies, and nobody
+// said that they are to be left out (--keep-going, --unknown-fields), kUndecided in place of kOk,
+// with a message that names them. Worlds of recorded verdicts (--world) hold such policies on
+// purpose.
+int account_for_refused(const EngineOptions& options, const Engine& engine, int code, Env& env);
+
 }  // namespace policyc::cli

@@ -202,6 +202,11 @@ Expected<ir::Flow> read_flow(const json& j, const ir::World& world) {
         fmt::format("`port` is {}; it must be a whole number from 0 to 65535", port.dump())};
   }
   flow.port = static_cast<std::uint16_t>(port.get<std::int64_t>());
+  const bool icmp = flow.protocol == ir::kProtoIcmp || flow.protocol == ir::kProtoIcmp6;
+  if (icmp && flow.port > kMostIcmpType) {
+    return Error{fmt::format("`port` is {}; for {} it is the type, at most {}", flow.port, proto,
+                             kMostIcmpType)};
+  }
   if (j.contains("l7") && !j["l7"].is_null()) {
     if (!j["l7"].is_object()) return Error{"`l7` is not an object like {\"http\": {…}}"};
     flow.l7 = read_l7(j["l7"]);

@@ -11,6 +11,8 @@
 
 namespace policyc::cli {
 
+inline constexpr std::uint16_t kMostIcmpType = 255;
+
 // "TCP", "udp", "ICMPv6", a number; nullopt otherwise.
 std::optional<ir::Protocol> parse_protocol(const std::string& text);
 

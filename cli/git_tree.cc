@@ -45,6 +45,11 @@ std::optional<Error> run(const std::vector<std::string>& words, const std::strin
 
 }  // namespace
 
+bool GitTree::is_revision(const std::string& text) {
+  if (text.empty() || text[0] == '-') return false;
+  return !run({"git", "cat-file", "-e", text + "^{tree}"}, "/dev/null");
+}
+
 Expected<GitTree> GitTree::extract(const std::string& revision,
                                    const std::vector<std::string>& paths) {
   if (revision.empty() || revision[0] == '-') {

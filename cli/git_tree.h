@@ -12,6 +12,8 @@ namespace policyc::cli {
 // programs git and tar.
 class GitTree {
  public:
+  // Whether git knows the text as a revision.
+  static bool is_revision(const std::string& text);
   // `paths` are relative to the working directory, which lies in the repository; files of
   // `revision` under them are extracted. Errors say what git said.
   static Expected<GitTree> extract(const std::string& revision,

@@ -65,6 +65,10 @@ bool settle_options(CommonOptions& o, Env& env, Input& input) {
   o.load.inventory = inventory == "complete"  ? Mode::Complete
                      : inventory == "partial" ? Mode::Partial
                                               : Mode::Auto;
+  if (o.unknown_fields.empty()) o.unknown_fields = config.unknown_fields;
+  if (o.unknown_fields == "prune") {
+    o.load.unknown_fields = frontend::LoadOptions::UnknownFields::Prune;
+  }
   input.levels = config.levels;
   for (const std::string& text : o.levels) {
     const auto level = parse_level(text);

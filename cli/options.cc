@@ -52,7 +52,15 @@ void add_common_options(CLI::App& command, CommonOptions& o, PathArgument paths)
                   "numbers and addresses of an earlier compile")
       ->type_name("FILE")
       ->group(input);
-  command.add_flag("--keep-going", o.keep_going, "go on when some input cannot be read")
+  command
+      .add_option("--unknown-fields", o.unknown_fields,
+                  "what the API server does with fields that it does not know")
+      ->check(one_of({"prune", "reject"}))
+      ->type_name("prune|reject")
+      ->group(input);
+  command
+      .add_flag("--keep-going", o.keep_going,
+                "go on when some input cannot be read, and when policies are refused")
       ->group(input);
 
   const std::string cluster = "Cluster";

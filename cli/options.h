@@ -17,7 +17,8 @@ struct CommonOptions {
   std::map<std::string, std::string> settings;  // given by flags, by name; empty = not given
   std::string set = "auto";
   std::string inventory = "auto";
-  std::string config_file;  // --config
+  std::string unknown_fields;  // --unknown-fields: prune or reject; empty = not given
+  std::string config_file;     // --config
   std::string color = "auto";
   std::vector<std::string> levels;  // --level CODE=SEVERITY
   bool quiet = false;

@@ -671,6 +671,10 @@ Expected<PreparedQuestion> prepare(const ir::World& world, const Question& quest
       const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);
       flow.protocol = question.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);
       const bool icmp = flow.protocol == ir::kProtoIcmp || flow.protocol == ir::kProtoIcmp6;
+      if (icmp && question.port && *question.port > kMostIcmpType) {
+        return Error{fmt::format("there is no {} type {}: types end at {}",
+                                 ir::protocol_name(flow.protocol), *question.port, kMostIcmpType)};
+      }
 
       std::vector<std::pair<ir::Protocol, std::uint16_t>> probes;
       const auto service_port = [&](std::uint16_t port) -> std::uint16_t {

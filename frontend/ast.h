@@ -228,6 +228,9 @@ struct PolicyAst {
   bool accepted = true;
   Layer layer = Layer::None;  // the first layer that refuses
   std::string error;          // its first message
+  // The first refusal but for unknown fields: what is left to say where the API server drops them.
+  Layer layer_pruned = Layer::None;
+  std::string error_pruned;
 };
 
 }  // namespace policyc::frontend

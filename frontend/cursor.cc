@@ -186,6 +186,11 @@ Diagnostic& Findings::refuse(Layer layer, DiagCode code, SourceRange range, cons
     policy_.layer = layer;
     policy_.error = rule.empty() ? message : fmt::format("{}: {}", rule, message);
   }
+  const bool first = policy_.layer_pruned == Layer::None || layer < policy_.layer_pruned;
+  if (layer != Layer::UnknownField && first) {
+    policy_.layer_pruned = layer;
+    policy_.error_pruned = rule.empty() ? message : fmt::format("{}: {}", rule, message);
+  }
   if (layer == Layer::Schema) schema_.push_back(range);
   return report(layer, code, range, rule, std::move(message));
 }

@@ -554,6 +554,12 @@ class Loader {
       policy.ast = item.misversioned ? refuse_version(item, sinks[i])
                                      : read_policy(item.object, *item.policy, item.file,
                                                    item.document, settings_, sinks[i]);
+      if (options_.unknown_fields == LoadOptions::UnknownFields::Prune &&
+          policy.ast.layer == Layer::UnknownField) {
+        policy.ast.accepted = policy.ast.layer_pruned == Layer::None;
+        policy.ast.layer = policy.ast.layer_pruned;
+        policy.ast.error = policy.ast.error_pruned;
+      }
       policy.ns = item.ns;
       policy.ns_source = item.ns_source;
       policy.set = item.set;

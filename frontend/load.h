@@ -24,6 +24,9 @@ struct LoadOptions {
   std::string default_namespace;     // -n; empty = not given
   enum class Sets { Auto, All, Dir } sets = Sets::Auto;
   enum class InventoryMode { Auto, Complete, Partial } inventory = InventoryMode::Auto;
+  // What an API server makes of fields that the schema does not have: it refuses the object, or
+  // drops them and takes the rest. Refuse is also what happens where nobody said.
+  enum class UnknownFields { Refuse, Prune } unknown_fields = UnknownFields::Refuse;
   std::string fqdn_file;         // --fqdn
   std::string allocations_file;  // --allocations
   unsigned jobs = 0;             // 0 = number of cores

@@ -229,20 +229,41 @@ Connection Connectivity::between(const Place& a, const Place& b,
   return out;
 }
 
+namespace {
+
+// Whether the spans take in every port of every protocol, proxies or not.
+bool whole(const Connection& connection) {
+  for (std::uint32_t c = 0; c < kProtocolClasses; ++c) {
+    const Protocol protocol = class_protocol(static_cast<ProtocolClass>(c));
+    std::uint32_t next = 0;
+    for (const PortSpan& s : connection.spans) {
+      if (s.protocol == protocol && s.from <= next && s.to >= next) next = s.to + 1U;
+    }
+    if (next <= 65535) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 std::string connection_text(const Connection& connection) {
   if (connection.none()) return "nothing";
   if (connection.all) return "everything";
   std::string out;
+  const bool everything = whole(connection);
+  if (everything) out = "everything";
   for (const PortSpan& s : connection.spans) {
+    if (everything && s.parser.empty()) continue;
     const bool icmp = s.protocol == kProtoIcmp || s.protocol == kProtoIcmp6;
-    const bool whole = s.from == 0 && (s.to == 65535 || (icmp && s.to >= 255));
+    const bool all_ports = s.from == 0 && (s.to == 65535 || (icmp && s.to >= 255));
     const std::string name =
         s.protocol == kProtoAny ? "other protocols" : protocol_name(s.protocol);
     if (!out.empty()) out += ", ";
-    out += whole            ? name
+    out += all_ports        ? name
            : s.from == s.to ? fmt::format("{}/{}", name, s.from)
                             : fmt::format("{}/{}-{}", name, s.from, s.to);
-    if (!s.parser.empty()) out += fmt::format(" ({})", s.parser);
+    if (s.parser.empty()) continue;
+    out += everything ? fmt::format(" by way of {}", s.parser) : fmt::format(" ({})", s.parser);
   }
   return out;
 }

@@ -46,8 +46,31 @@ std::string pods_in_words(const ir::Selector& selector) {
       pods.push_back(plain.str());
     }
   }
+  // Several conditions may say the same: the policy's own namespace, and one that is written.
+  for (auto* list : {&pods, &namespaces}) {
+    std::vector<std::string> once;
+    for (std::string& text : *list) {
+      if (std::find(once.begin(), once.end(), text) == once.end()) once.push_back(std::move(text));
+    }
+    *list = std::move(once);
+  }
   const std::string who = pods.empty() ? "every pod" : fmt::format("{}", fmt::join(pods, ", "));
   return namespaces.empty() ? who : fmt::format("{} in {}", who, fmt::join(namespaces, ", "));
+}
+
+// Whoever has no labels of pods, and is selected all the same: ", world, nodes and host" where the
+// selector only says what must be absent (§3.2).
+std::string beside_pods(const ir::Selector& selector) {
+  std::vector<std::string> who;
+  for (const auto& [entity, name] : {std::pair("world", "world"), std::pair("remote-node", "nodes"),
+                                     std::pair("host", "host")}) {
+    if (selector.matches(ir::entity_identity(entity))) who.emplace_back(name);
+  }
+  if (who.empty()) return "";
+  const std::string last = who.back();
+  who.pop_back();
+  return who.empty() ? fmt::format(", and {}", last)
+                     : fmt::format(", and {} and {}", fmt::join(who, ", "), last);
 }
 
 std::string in_words(const ir::SelectorPolicy& policy, const std::vector<const ir::Rule*>& rules) {
@@ -60,7 +83,7 @@ std::string in_words(const ir::SelectorPolicy& policy, const std::vector<const i
       }
     }
   }
-  return pods_in_words(policy.selector);
+  return pods_in_words(policy.selector) + beside_pods(policy.selector);
 }
 
 bool covers(const ir::PortSpan& wide, const ir::PortSpan& narrow) {

@@ -115,7 +115,7 @@ RC_GTEST_PROP(HttpFindings, WhatNeverMatchesMatchesNoRequest, ()) {
   ir::HttpRule rule;
   rule.method = pick.of<std::string>({"", "get", "GET", "Post", "get|POST", "[a-z]+", "GET, POST"});
   rule.path = pick.of<std::string>({"", "a/.*", "/a$/b", ".*/a", "^b", "(a|/b)", "/a#b", "/.*"});
-  rule.host = pick.of<std::string>({"", "a.example/", "http://.*", "*.example", "[A-Z]+", ".*"});
+  rule.host = pick.of<std::string>({"", "a.example/", "a.example:80/.*", "*.example", "[A-Z]+", ".*"});
   SourceMap sources;
   const FileId file = sources.add("a.yaml", std::string(kWidth, ' '));
   DiagnosticSink sink;
