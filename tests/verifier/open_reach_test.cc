@@ -1,0 +1,77 @@
+// Claims about every pod that could exist, against the evaluator and pods that come.
+#include "verifier/open_reach.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "tests/ir/world_gen.h"
+
+namespace policyc {
+namespace {
+
+using testing::Choice;
+using testing::label_requirement;
+
+ir::Pod random_pod(const Choice& pick) {
+  ir::Pod pod;
+  pod.name = "newcomer";
+  pod.ns = pick.of<std::string>({"m", "n", "elsewhere", "other"});
+  for (const char* key : {"app", "tier", "zone"}) {
+    if (pick.flip()) pod.labels[key] = pick.of<std::string>({"a", "b", "c", "d"});
+  }
+  pod.ips = {*ir::parse_ip("10.99.0.1")};
+  return pod;
+}
+
+RC_GTEST_PROP(OpenReach, HoldsForWhoeverComes, ()) {
+  const Choice pick;
+  const ir::World world = testing::random_world(pick);
+  RC_PRE(!world.inventory.pods.empty());
+  OpenClaim claim;
+  claim.from = testing::random_selector(pick);
+  const std::string ns = pick.of<std::string>({"m", "n", "elsewhere"});
+  claim.from.requirements.push_back(
+      label_requirement("k8s", std::string(ir::kNamespaceKey), ir::Operator::Exists, {}));
+  if (pick.flip()) {
+    claim.from.requirements.push_back(
+        label_requirement("k8s", std::string(ir::kNamespaceKey),
+                          pick.flip() ? ir::Operator::In : ir::Operator::NotIn, {ns}));
+  }
+  claim.to = {static_cast<std::size_t>(pick(static_cast<int>(world.inventory.pods.size())))};
+  if (world.inventory.pods[claim.to[0]].host_network) return;
+  const auto port = pick.of<std::uint16_t>({80, 443, 53, 8080, 9999});
+  const auto protocol = pick.of<ir::Protocol>({ir::kProtoTcp, ir::kProtoUdp});
+  claim.ports = {{protocol, port, port, ""}};
+  const OpenAnswer answer = no_pod_reaches(world, claim);
+  RC_TAG(answer.kind == OpenAnswer::Kind::Holds   ? "holds"
+         : answer.kind == OpenAnswer::Kind::Fails ? "fails"
+                                                  : "unknown: " + answer.why);
+  const auto passes = [](const ir::World& w, const ir::Flow& flow) {
+    const ir::VerdictKind said = ir::evaluate(w, flow).final;
+    return said == ir::VerdictKind::Allow || said == ir::VerdictKind::Redirect;
+  };
+  if (answer.kind == OpenAnswer::Kind::Fails) {
+    RC_ASSERT(passes(answer.world, answer.counterexample));
+    const ir::LabelSet who = ir::pod_identity(answer.world.inventory, world.settings,
+                                              answer.world.inventory.pods.back());
+    RC_ASSERT(claim.from.matches(who));
+    RC_ASSERT(answer.counterexample.port == port && answer.counterexample.protocol == protocol);
+  }
+  if (answer.kind != OpenAnswer::Kind::Holds) return;
+  for (int i = 0; i < 30; ++i) {
+    ir::World with = world;
+    with.inventory.pods.push_back(random_pod(pick));
+    const ir::LabelSet who =
+        ir::pod_identity(with.inventory, with.settings, with.inventory.pods.back());
+    if (!claim.from.matches(who)) continue;
+    ir::Flow flow;
+    flow.from = ir::PodParty{with.inventory.pods.size() - 1};
+    flow.to = ir::PodParty{claim.to[0]};
+    flow.protocol = protocol;
+    flow.port = port;
+    RC_ASSERT(!passes(with, flow));
+  }
+}
+
+}  // namespace
+}  // namespace policyc
