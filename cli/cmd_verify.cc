@@ -23,7 +23,8 @@ struct VerifyCommand : EngineOptions {
   std::vector<std::string> arguments;  // DIR, then PATHs
   std::string format = "text";
   std::string vlan = "drop";
-  std::string witness;  // where a packet that refutes goes
+  std::string witness;    // where a packet that refutes goes
+  std::string proof_log;  // where the solver's questions go
 };
 
 int verify_artefacts(VerifyCommand& options, Env& env) {
@@ -42,9 +43,12 @@ int verify_artefacts(VerifyCommand& options, Env& env) {
   VerifyRequest request;
   request.directory = directory;
   request.vlan = options.vlan == "allow";
+  ProofFolder proofs(options.proof_log);
+  if (!options.proof_log.empty()) request.proofs = &proofs;
   const auto verified =
       verify_directory(request, engine.world, ir::resolve(engine.world), *manifest);
   if (!verified) return usage_error(env, verified.error());
+  if (const auto failure = proofs.finish()) return usage_error(env, *failure);
   const std::size_t proved = verified->count(ProofAnswer::Proved);
   const std::size_t refuted = verified->count(ProofAnswer::Refuted);
   const std::size_t not_proved = verified->count(ProofAnswer::NotProved);
@@ -80,7 +84,8 @@ void add_verify(Cli& cli) {
   CLI::App* command =
       cli.add("verify", "prove that compiled programs and tables do what the policies say",
               "  policyc verify out/ manifests/\n"
-              "  policyc verify out/ --format json --witness wrong.pcap manifests/");
+              "  policyc verify out/ --format json --witness wrong.pcap manifests/\n"
+              "  policyc verify out/ --proof-log proofs/ manifests/");
   add_engine_options(*command, *options, PathArgument::None);
   command->add_option("arguments", options->arguments, "what `compile` wrote, then PATHs")
       ->required()
@@ -95,6 +100,10 @@ void add_verify(Cli& cli) {
       ->add_option("--witness", options->witness,
                    "write packets for which a program is wrong to FILE")
       ->type_name("FILE.pcap");
+  command
+      ->add_option("--proof-log", options->proof_log,
+                   "write every question to the solver to DIR in SMT-LIB 2, with an index.json")
+      ->type_name("DIR");
   cli.on_run(command, [options](Env& env) { return verify_artefacts(*options, env); });
 }
 

@@ -27,8 +27,44 @@ const char* answer_name(Coverage::Answer a) {
 
 }  // namespace
 
+void ProofFolder::add(Entry entry, const std::function<std::string()>& text) {
+  if (!dir_.empty() && failure_.empty()) {
+    std::error_code code;
+    std::filesystem::create_directories(dir_, code);
+    entry.file = fmt::format("{:04}.smt2", entries_.size() + 1);
+    if (const auto error = write_file_atomic(dir_ + "/" + entry.file, text())) {
+      failure_ = error->message;
+    }
+  }
+  entries_.push_back(std::move(entry));
+}
+
+std::optional<std::string> ProofFolder::finish() {
+  if (dir_.empty()) return std::nullopt;
+  ordered_json out;
+  out["version"] = 1;
+  out["questions"] = ordered_json::array();
+  for (const Entry& e : entries_) {
+    out["questions"].push_back({{"file", e.file},
+                                {"name", e.title},
+                                {"answer", e.answer},
+                                {"engine", e.engine},
+                                {"steps", e.steps},
+                                {"resources", e.resources}});
+  }
+  std::error_code code;
+  std::filesystem::create_directories(dir_, code);
+  if (failure_.empty()) {
+    if (const auto error = write_file_atomic(dir_ + "/index.json", out.dump(2) + "\n")) {
+      failure_ = error->message;
+    }
+  }
+  if (!failure_.empty()) return fmt::format("cannot write to `{}`: {}", dir_, failure_);
+  return std::nullopt;
+}
+
 void ProofLog::hear(const ProofStep& step) {
-  Entry e;
+  ProofFolder::Entry e;
   e.title = step.question->title;
   e.answer = answer_name(step.answer);
   e.engine = "algebra";
@@ -53,51 +89,22 @@ void ProofLog::hear(const ProofStep& step) {
                                             other, Solver::version()));
     }
   }
-  if (!dir_.empty() && failure_.empty()) {
-    std::error_code code;
-    std::filesystem::create_directories(dir_, code);
-    e.file = fmt::format("{:04}.smt2", entries_.size() + 1);
+  const std::string status = e.answer;
+  folder_.add(std::move(e), [&] {
     // Declarations follow the logic; the status belongs between them.
     std::string text = smtlib(*step.question);
-    const std::size_t line = text.find('\n') + 1;
-    text.insert(line, fmt::format("(set-info :status {})\n", e.answer));
-    if (const auto error = write_file_atomic(dir_ + "/" + e.file, text)) failure_ = error->message;
-  }
-  entries_.push_back(std::move(e));
+    return text.insert(text.find('\n') + 1, fmt::format("(set-info :status {})\n", status));
+  });
 }
 
 Solution ProofLog::decide(const Question& question) {
   return solver_.solve(question);
 }
 
-std::optional<std::string> ProofLog::finish() {
-  if (dir_.empty()) return std::nullopt;
-  ordered_json out;
-  out["version"] = 1;
-  out["questions"] = ordered_json::array();
-  for (const Entry& e : entries_) {
-    out["questions"].push_back({{"file", e.file},
-                                {"name", e.title},
-                                {"answer", e.answer},
-                                {"engine", e.engine},
-                                {"steps", e.steps},
-                                {"resources", e.resources}});
-  }
-  std::error_code code;
-  std::filesystem::create_directories(dir_, code);
-  if (failure_.empty()) {
-    if (const auto error = write_file_atomic(dir_ + "/index.json", out.dump(2) + "\n")) {
-      failure_ = error->message;
-    }
-  }
-  if (!failure_.empty()) return fmt::format("cannot write to `{}`: {}", dir_, failure_);
-  return std::nullopt;
-}
-
 std::string ProofLog::summary() const {
   std::string out =
-      fmt::format("{} question{} put to {} as well: {} agree, {} unknown", entries_.size(),
-                  entries_.size() == 1 ? "" : "s", Solver::version(), agreed_, unknown_);
+      fmt::format("{} question{} put to {} as well: {} agree, {} unknown", folder_.size(),
+                  folder_.size() == 1 ? "" : "s", Solver::version(), agreed_, unknown_);
   if (decided_ > 0) out += fmt::format(", {} that the algebra left open", decided_);
   return out;
 }

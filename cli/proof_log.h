@@ -1,8 +1,10 @@
-// What `lint` does with the questions behind its proofs: puts them to the solver, too, and writes
-// them down so that others can repeat them.
+// The questions behind proofs, written down so that others can repeat them; and what `lint` does
+// with its own: it puts them to the solver, too.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,17 +14,41 @@
 
 namespace policyc::cli {
 
+// One file NNNN.smt2 a question, and index.json.
+class ProofFolder {
+ public:
+  struct Entry {
+    std::string title, answer, engine;  // answer: "unsat", "sat" or "unknown"
+    std::size_t steps = 0;              // of the algebra: boxes looked at
+    std::uint64_t resources = 0;        // of the solver, in its own count
+    std::string file{};                 // given by add
+  };
+
+  // `dir` is made if it is not there; empty: nothing is written.
+  explicit ProofFolder(std::string dir) : dir_(std::move(dir)) {}
+  // `text`: makes the question's SMT-LIB, where it is wanted. Nothing is written after a failure.
+  void add(Entry entry, const std::function<std::string()>& text);
+  // Writes index.json. What went wrong, if anything did.
+  std::optional<std::string> finish();
+  std::size_t size() const { return entries_.size(); }
+
+ private:
+  std::string dir_;
+  std::vector<Entry> entries_;
+  std::string failure_;
+};
+
 class ProofLog {
  public:
   // `dir`: where the questions go, made if it is not there; empty: nowhere.
-  ProofLog(std::string dir, bool cross_check) : dir_(std::move(dir)), cross_check_(cross_check) {}
+  ProofLog(std::string dir, bool cross_check)
+      : folder_(std::move(dir)), cross_check_(cross_check) {}
 
-  // One file NNNN.smt2 a question. Nothing is written where a file could not be.
   void hear(const ProofStep& step);
   // Answers what the algebra gave up on, if the solver can within its budget.
   Solution decide(const Question& question);
-  // Writes index.json. What went wrong, if anything did.
-  std::optional<std::string> finish();
+  // As ProofFolder's.
+  std::optional<std::string> finish() { return folder_.finish(); }
 
   // Questions on which the solver contradicts the algebra: a bug.
   const std::vector<std::string>& contradictions() const { return contradictions_; }
@@ -30,19 +56,11 @@ class ProofLog {
   std::string summary() const;
 
  private:
-  struct Entry {
-    std::string file, title, answer, engine;
-    std::size_t steps = 0;        // of the algebra: boxes looked at
-    std::uint64_t resources = 0;  // of the solver, in its own count
-  };
-
-  std::string dir_;
+  ProofFolder folder_;
   bool cross_check_ = false;
   Solver solver_;
-  std::vector<Entry> entries_;
   std::vector<std::string> contradictions_;
   std::size_t agreed_ = 0, unknown_ = 0, decided_ = 0;
-  std::string failure_;
 };
 
 }  // namespace policyc::cli

@@ -79,11 +79,12 @@ class Verification {
     }
     return bytes;
   }
+  void write_down(const std::string& what, const verify::TermQuestion& question);
   std::string object(const bpf::ManifestEndpoint& endpoint);
   std::string image(const bpf::ManifestEndpoint& endpoint);
   std::string cache_file(const std::string& elf, unsigned direction,
                          const verify::DatapathShape& s) const {
-    if (request_.cache.empty()) return {};
+    if (request_.cache.empty() || request_.proofs != nullptr) return {};
     const std::string asked = fmt::format(
         "policyc " POLICYC_VERSION " proof {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}\n",
         verify::kProofVersion, direction, s.trie4_blocks, s.hash4_bits, s.hash6_bits, s.hosts6,
@@ -96,11 +97,6 @@ class Verification {
   const ir::World& world_;
   const ir::Resolved& resolved_;
   const bpf::Manifest& manifest_;
-  struct NodeTables {
-    bpf::IdentityImage identities;
-    bpf::ClassImage classes;
-    std::string value;  // of the map; empty: the images cannot be read
-  };
   std::map<std::tuple<std::string, std::string, std::string>, NodeTables> nodes_;
   std::map<std::pair<std::string, std::vector<std::string>>,
            std::pair<const ir::NodeView*, const ir::ResolvedEndpoint*>>
@@ -108,6 +104,19 @@ class Verification {
   verify::TermSolver solver_;
   std::set<std::string> proved_, changed_;
 };
+
+void Verification::write_down(const std::string& what, const verify::TermQuestion& q) {
+  const char* answer = q.answer->kind == verify::TermAnswer::Kind::Never      ? "unsat"
+                       : q.answer->kind == verify::TermAnswer::Kind::Possible ? "sat"
+                                                                              : "unknown";
+  const std::string title = fmt::format("{}: {}", what, q.about);
+  request_.proofs->add({title, answer, "z3", 0, q.answer->resources}, [&] {
+    return fmt::format(
+        "; {}\n; unsat: never, whatever the packet and the tables hold; sat: a candidate, because "
+        "reads are free numbers\n{}",
+        title, q.smtlib);
+  });
+}
 
 std::string Verification::object(const bpf::ManifestEndpoint& e) {
   if (!proved_.insert(e.object).second) return {};
@@ -144,6 +153,9 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
       line.detail = "by an earlier run";
       out.lines.push_back(std::move(line));
       continue;
+    }
+    if (request_.proofs != nullptr) {
+      solver_.listen([&, what = line.what](const verify::TermQuestion& q) { write_down(what, q); });
     }
     const verify::ProofReport r =
         verify::prove_program(*object, program, direction, shape, solver_);
@@ -190,51 +202,19 @@ std::string Verification::image(const bpf::ManifestEndpoint& e) {
     out.lines.push_back(std::move(line));
     return {};
   }
-  // The endpoints of a node share its tables.
-  NodeTables& node = nodes_[{e.identities, e.classes, e.object}];
-  if (node.value.empty()) {
-    const auto identity_bytes = read(e.identities);
-    if (!identity_bytes) return identity_bytes.error();
-    const auto class_bytes = read(e.classes);
-    if (!class_bytes) return class_bytes.error();
-    const auto identities = bpf::read_identity_image(*identity_bytes);
-    const auto classes = bpf::read_class_image(*class_bytes);
-    if (identities && classes) {
-      node.identities = *identities;
-      node.classes = *classes;
-      node.value = bpf::node_value(*identities, *classes, e.sizes);
-    }
+  const auto [at, fresh] = nodes_.try_emplace({e.identities, e.classes, e.object});
+  if (fresh) {
+    const auto identities = read(e.identities);
+    if (!identities) return identities.error();
+    const auto classes = read(e.classes);
+    if (!classes) return classes.error();
+    at->second = read_node_tables(*identities, *classes);
   }
-  const auto policy_bytes = read(e.image);
-  if (!policy_bytes) return policy_bytes.error();
-  const auto policy = bpf::read_policy_image(*policy_bytes);
-  if (node.value.empty() || !policy ||
-      !bpf::fits(node.identities, node.classes, *policy, e.sizes) ||
-      !bpf::belong_together(*policy, node.classes, e.slot)) {
-    line.answer = ProofAnswer::Refuted;
-    line.detail = "the images contradict themselves or one another";
-    out.lines.push_back(std::move(line));
-    return {};
-  }
-  const auto shape = shape_of(e.sizes, false);
-  const verify::ImageReport r = verify::check_image(
-      shape, node.value, bpf::policy_value(*policy, node.classes, e.slot, e.sizes), *view,
-      *endpoint->ingress, *endpoint->egress);
-  line.answer = ProofAnswer::Proved;
-  line.detail = fmt::format("{} stretches of addresses, {} of ports", r.addresses, r.decisions);
-  if (r.difference) {
-    const verify::ImageDifference& d = *r.difference;
-    line.answer = ProofAnswer::Refuted;
-    line.detail = fmt::format("{} {} protocol {} port {}: the tables say {}, the policies {}",
-                              ir::direction_name(d.direction), d.peer ? d.peer->str() : "any peer",
-                              d.protocol, d.port, d.tables, d.policy);
-  } else {
-    for (const verify::RecordUse& use : r.records) {
-      if (bpf::decode_record(*policy, use.record) == use.said) continue;
-      line.answer = ProofAnswer::Refuted;
-      line.detail = fmt::format("record {} says something else than the policies", use.record);
-    }
-  }
+  const auto policy = read(e.image);
+  if (!policy) return policy.error();
+  const ProofLine found = check_tables(at->second, *policy, e.slot, e.sizes, *view, *endpoint);
+  line.answer = found.answer;
+  line.detail = found.detail;
   out.lines.push_back(std::move(line));
   return {};
 }
@@ -255,6 +235,49 @@ std::string Verification::run() {
 }
 
 }  // namespace
+
+NodeTables read_node_tables(std::string_view identities, std::string_view classes) {
+  NodeTables out;
+  auto i = bpf::read_identity_image(identities);
+  auto c = bpf::read_class_image(classes);
+  if (!i || !c) return out;
+  out.readable = true;
+  out.identities = std::move(*i);
+  out.classes = std::move(*c);
+  return out;
+}
+
+ProofLine check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
+                       const bpf::SizeClass& sizes, const ir::NodeView& view,
+                       const ir::ResolvedEndpoint& endpoint) {
+  ProofLine line{{}, ProofAnswer::Refuted, {}};
+  const auto image = bpf::read_policy_image(policy);
+  if (!node.readable || !image || !bpf::fits(node.identities, node.classes, *image, sizes) ||
+      !bpf::belong_together(*image, node.classes, slot)) {
+    line.detail = "the images contradict themselves or one another";
+    return line;
+  }
+  // Only images that fit can be laid out.
+  if (node.value.empty()) node.value = bpf::node_value(node.identities, node.classes, sizes);
+  const verify::ImageReport r = verify::check_image(
+      shape_of(sizes, false), node.value, bpf::policy_value(*image, node.classes, slot, sizes),
+      view, *endpoint.ingress, *endpoint.egress);
+  if (r.difference) {
+    const verify::ImageDifference& d = *r.difference;
+    line.detail = fmt::format("{} {} protocol {} port {}: the tables say {}, the policies {}",
+                              ir::direction_name(d.direction), d.peer ? d.peer->str() : "any peer",
+                              d.protocol, d.port, d.tables, d.policy);
+    return line;
+  }
+  for (const verify::RecordUse& use : r.records) {
+    if (bpf::decode_record(*image, use.record) == use.said) continue;
+    line.detail = fmt::format("record {} says something else than the policies", use.record);
+    return line;
+  }
+  line.answer = ProofAnswer::Proved;
+  line.detail = fmt::format("{} stretches of addresses, {} of ports", r.addresses, r.decisions);
+  return line;
+}
 
 std::string_view proof_word(ProofAnswer a) {
   return a == ProofAnswer::Proved ? "proved" : a == ProofAnswer::Refuted ? "refuted" : "not proved";

@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend-bpf/artefact.h"
+#include "backend-bpf/image.h"
+#include "cli/proof_log.h"
 #include "ir/base/expected.h"
 #include "ir/evaluate.h"
 #include "ir/resolved.h"
@@ -30,6 +33,8 @@ struct VerifyRequest {
   // Where programs that were proved are remembered; empty = nowhere. Only proofs are, under the
   // hash of the object's bytes, what was asked about them, and the version of policyc.
   std::string cache;
+  // Where the questions to the solver are written; nullptr = nowhere. Nothing is remembered then.
+  ProofFolder* proofs = nullptr;
 };
 
 struct Verified {
@@ -37,6 +42,21 @@ struct Verified {
   std::vector<std::vector<std::uint8_t>> witnesses;  // packets for which a program is wrong
   std::size_t count(ProofAnswer answer) const;
 };
+
+// What the endpoints of a node share.
+struct NodeTables {
+  bool readable = false;  // both images
+  bpf::IdentityImage identities;
+  bpf::ClassImage classes;
+  std::string value;  // of the map; empty until it is first needed
+};
+// From the bytes of the two image files.
+NodeTables read_node_tables(std::string_view identities, std::string_view classes);
+// Whether node and policy image (its bytes, and its slot in the classes) say what the policies of
+// the endpoint say, which must have tables. Answer and detail of the line.
+ProofLine check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
+                       const bpf::SizeClass& sizes, const ir::NodeView& view,
+                       const ir::ResolvedEndpoint& endpoint);
 
 // Equal objects are proved once. Errors: what could not be read.
 Expected<Verified> verify_directory(const VerifyRequest& request, const ir::World& world,

@@ -279,7 +279,9 @@ class Matcher {
   }
 
   TermAnswer::Kind ask(Term differs) {
-    const TermAnswer answer = solver_.ask(t_, differs, TermSolver::Relate::None);
+    const TermAnswer answer =
+        solver_.ask(t_, differs, TermSolver::Relate::None,
+                    "can a read of the program be elsewhere than the meaning's?");
     resources += answer.resources;
     return answer.kind;
   }
@@ -495,7 +497,8 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   }
   for (const auto relate :
        {TermSolver::Relate::None, TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
-    const TermAnswer answer = solver_.ask(terms, question, relate);
+    const TermAnswer answer =
+        solver_.ask(terms, question, relate, "can a packet meet another fate than it should?");
     report_.resources += answer.resources;
     if (answer.kind == TermAnswer::Kind::Never) {
       report_.answer = ProofReport::Answer::Proved;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "verifier/terms.h"
@@ -27,6 +29,14 @@ struct TermAnswer {
   std::vector<Read> reads;
 };
 
+// A question as it was put to the solver, and what came of it.
+struct TermQuestion {
+  std::string about;   // what it asks, one line
+  std::string smtlib;  // SMT-LIB 2 (QF_BV), with the status that the answer gives it
+  const TermAnswer* answer = nullptr;
+};
+using TermListener = std::function<void(const TermQuestion&)>;
+
 // Reads of tables are taken as numbers of which only this is known: equal places hold equal numbers
 // (reads of different sizes are not related). So "never" holds for every contents; "possible" is to
 // be checked with an Evaluator. Makes its context at the first question.
@@ -40,7 +50,10 @@ class TermSolver {
   // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
   // With All products are computed too; otherwise they are free numbers, equal ones equal.
   enum class Relate : std::uint8_t { None, Bytes, All };
-  TermAnswer ask(const Terms& terms, Term truth, Relate relate);
+  // `about`: what is asked, for the listener.
+  TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::string_view about = {});
+  // Is told of every question from now on.
+  void listen(TermListener listener) { listener_ = std::move(listener); }
   // To be called before terms of another store are asked about.
   void forget();
   std::size_t asked() const { return asked_; }
@@ -50,6 +63,7 @@ class TermSolver {
   std::unique_ptr<State> state_;
   std::uint64_t budget_;
   std::size_t asked_ = 0;
+  TermListener listener_;
 };
 
 }  // namespace policyc::verify

@@ -28,6 +28,21 @@ void leaves(const Terms& terms, Term root, std::vector<Term>& reads, std::vector
   }
 }
 
+// What the names in a question stand for.
+std::string legend(const Terms& terms, const std::vector<Term>& reads,
+                   const std::vector<Term>& symbols) {
+  std::string out;
+  for (const Term t : symbols) {
+    out += fmt::format("; t{}: {}\n", t.index, terms.symbol_name(terms.node(t).value));
+  }
+  for (const Term t : reads) {
+    const std::uint64_t from = terms.node(t).value;
+    out += fmt::format("; t{}: read from array {}, {} byte{}\n", t.index, from >> 8U, from & 255U,
+                       (from & 255U) == 1 ? "" : "s");
+  }
+  return out;
+}
+
 class Translation {
  public:
   // `exact`: products too; otherwise they are free numbers.
@@ -127,7 +142,9 @@ struct TermSolver::State {
                       z3::tactic(context, "bit-blast") & z3::tactic(context, "sat");
   std::optional<Translation> translation[2];  // [exact]
   std::uint64_t spent = 0;
-  TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::uint64_t budget);
+  // `text`: where the question goes in SMT-LIB 2, unless null.
+  TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::uint64_t budget,
+                 std::string* text);
 };
 
 TermSolver::TermSolver(std::uint64_t budget) : budget_(budget) {}
@@ -142,20 +159,22 @@ void TermSolver::forget() {
   for (auto& t : state_->translation) t.reset();
 }
 
-TermAnswer TermSolver::ask(const Terms& terms, Term truth, Relate relate) {
+TermAnswer TermSolver::ask(const Terms& terms, Term truth, Relate relate, std::string_view about) {
   ++asked_;
   if (!state_) state_ = std::make_unique<State>();
+  TermAnswer out;
+  TermQuestion question{std::string(about), {}, &out};
   try {
-    return state_->ask(terms, truth, relate, budget_);
+    out = state_->ask(terms, truth, relate, budget_, listener_ ? &question.smtlib : nullptr);
   } catch (const z3::exception& e) {
-    TermAnswer out;
     out.reason = e.msg();
-    return out;
   }
+  if (listener_) listener_(question);
+  return out;
 }
 
 TermAnswer TermSolver::State::ask(const Terms& terms, Term truth, Relate relate,
-                                  std::uint64_t budget) {
+                                  std::uint64_t budget, std::string* text) {
   TermAnswer out;
   z3::solver solver = tactic.mk_solver();
   z3::params params(context);
@@ -180,6 +199,12 @@ TermAnswer TermSolver::State::ask(const Terms& terms, Term truth, Relate relate,
     }
   }
   const z3::check_result result = solver.check();
+  if (text != nullptr) {
+    *text = "(set-logic QF_BV)\n" + legend(terms, reads, symbols) +
+            solver.to_smt2(result == z3::unsat ? "unsat"
+                           : result == z3::sat ? "sat"
+                                               : "unknown");
+  }
   const z3::stats stats = solver.statistics();
   for (unsigned i = 0; i < stats.size(); ++i) {
     if (stats.key(i) != "rlimit count") continue;
