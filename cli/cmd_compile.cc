@@ -7,6 +7,7 @@
 
 #include "backend-bpf/artefact.h"
 #include "backend-bpf/cilium_artefact.h"
+#include "cli/allocations.h"
 #include "cli/command.h"
 #include "cli/engine.h"
 #include "cli/question.h"
@@ -222,6 +223,7 @@ int compile(CompileCommand& options, Env& env) {
   compile.emit_c = emits("c");
   compile.emit_objects = emits("obj");
   compile.emit_maps = emits("maps");
+  compile.more["allocations.json"] = allocations_json(engine.world, resolved);
   if (emits("ir")) compile.more["ir.txt"] = ir::print(engine.world.policies, engine.sources());
 
   bpf::CiliumTarget target;

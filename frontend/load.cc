@@ -452,8 +452,9 @@ class Loader {
     if (options_.pin_settings) options_.pin_settings(settings_);
     if (said) out_.settings = settings_;
     if (!options_.allocations_file.empty() && read_side_file(options_.allocations_file, text)) {
-      if (auto table = read_allocated_addresses(text)) {
-        allocated_ = std::move(*table);
+      if (auto table = read_allocations(text)) {
+        allocated_ = std::move(table->addresses);
+        out_.inventory.allocated_identities = std::move(table->identities);
       } else {
         bad_setting(options_.allocations_file, table.error());
       }

@@ -105,13 +105,37 @@ Expected<NameTable> read_fqdn_table(const std::string& text) {
   return read_table(*json, true);
 }
 
-Expected<NameTable> read_allocated_addresses(const std::string& text) {
+Expected<Allocations> read_allocations(const std::string& text) {
   const auto json = parse_json_object(text);
   if (!json) return Error{json.error()};
-  const auto addresses = json->find("addresses");
-  if (addresses == json->end()) return NameTable{};
-  if (!addresses->is_object()) return Error{"`addresses` must be an object"};
-  return read_table(*addresses, false);
+  Allocations out;
+  if (const auto addresses = json->find("addresses"); addresses != json->end()) {
+    if (!addresses->is_object()) return Error{"`addresses` must be an object"};
+    auto table = read_table(*addresses, false);
+    if (!table) return Error{table.error()};
+    out.addresses = std::move(*table);
+  }
+  const auto identities = json->find("identities");
+  if (identities == json->end()) return out;
+  const Error wrong{"`identities` must be a list of {\"id\": number from 256 to 65535, \"labels\": "
+                    "[\"k8s:app=web\"]}"};
+  if (!identities->is_array()) return wrong;
+  for (const auto& row : *identities) {
+    if (!row.is_object() || !row.contains("id") || !row["id"].is_number_unsigned() ||
+        !row.contains("labels") || !row["labels"].is_array()) {
+      return wrong;
+    }
+    ir::KnownIdentity identity;
+    const auto id = row["id"].get<std::uint64_t>();
+    if (id < ir::kIdentityFirstPod || id > 65535) return wrong;
+    identity.id = static_cast<std::uint32_t>(id);
+    for (const auto& label : row["labels"]) {
+      if (!label.is_string()) return wrong;
+      identity.labels.push_back(label.get<std::string>());
+    }
+    out.identities.push_back(std::move(identity));
+  }
+  return out;
 }
 
 bool is_cilium_config(const YamlNode& object) {

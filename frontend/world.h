@@ -25,9 +25,14 @@ std::optional<Error> read_world_config(const std::string& text, ir::Settings& se
 // trailing dot.
 Expected<NameTable> read_fqdn_table(const std::string& text);
 
-// {"version":1, "addresses": {"ns/name": ["198.51.100.1"]}, …}: the addresses that an earlier run
-// gave to pods without one, by full name. Other keys belong to others.
-Expected<NameTable> read_allocated_addresses(const std::string& text);
+// What an earlier compile gave out (its allocations.json), so that it stays as it is:
+// {"version":1, "addresses": {"ns/name": ["198.51.100.1"]},
+//  "identities": [{"id": 256, "labels": ["k8s:app=web"]}]}. Either may be missing.
+struct Allocations {
+  NameTable addresses;  // of pods that have none of their own, by full name
+  std::vector<ir::KnownIdentity> identities;
+};
+Expected<Allocations> read_allocations(const std::string& text);
 
 // Whether the object is Cilium's own configuration.
 bool is_cilium_config(const YamlNode& object);

@@ -114,6 +114,7 @@ struct Inventory {
   std::vector<EntryObject> entries;
   std::vector<CidrGroup> cidr_groups;
   std::vector<KnownIdentity> known_identities;
+  std::vector<KnownIdentity> allocated_identities;  // by an earlier compile; no agent knows them
   // DNS cache: name (lower case, no trailing dot) → addresses. Absent: nothing is known of names,
   // and toFQDNs answers depend on it. Present: every name not listed resolves to nothing.
   std::optional<std::map<std::string, std::vector<IpAddress>>> fqdn;

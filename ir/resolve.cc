@@ -105,15 +105,19 @@ class IdentityTable {
   // Sorted by number; `renumber[old]` is the new index.
   std::vector<Identity> finish(const Inventory& inventory, std::vector<IdentityIndex>& renumber) {
     std::map<std::string, std::uint32_t> known;
-    for (const KnownIdentity& k : inventory.known_identities) {
+    std::set<std::uint32_t> taken;
+    const auto keep = [&](const KnownIdentity& k) {
       std::vector<std::string> labels = k.labels;
       std::sort(labels.begin(), labels.end());
       std::string text;
       for (const std::string& l : labels) text += l + ",";
-      known.emplace(std::move(text), k.id);
+      if (known.emplace(std::move(text), k.id).second) taken.insert(k.id);
+    };
+    for (const KnownIdentity& k : inventory.known_identities) keep(k);
+    // An agent may have given the number to somebody else meanwhile.
+    for (const KnownIdentity& k : inventory.allocated_identities) {
+      if (taken.count(k.id) == 0) keep(k);
     }
-    std::set<std::uint32_t> taken;
-    for (const auto& [text, id] : known) taken.insert(id);
     std::uint32_t next_pod = kIdentityFirstPod;
     std::uint32_t next_local = kIdentityFirstLocal;
     std::uint32_t next_node = kIdentityFirstNode;
