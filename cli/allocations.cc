@@ -21,9 +21,8 @@ std::string allocations_json(const ir::World& world, const ir::Resolved& resolve
     for (const ir::Label& l : identity.labels.labels()) labels.push_back(l.str());
     identities.push_back({{"id", identity.number}, {"labels", std::move(labels)}});
   }
-  const ordered_json out = {{"version", 1},
-                            {"addresses", std::move(addresses)},
-                            {"identities", std::move(identities)}};
+  const ordered_json out = {
+      {"version", 1}, {"addresses", std::move(addresses)}, {"identities", std::move(identities)}};
   return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

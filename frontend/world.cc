@@ -117,8 +117,9 @@ Expected<Allocations> read_allocations(const std::string& text) {
   }
   const auto identities = json->find("identities");
   if (identities == json->end()) return out;
-  const Error wrong{"`identities` must be a list of {\"id\": number from 256 to 65535, \"labels\": "
-                    "[\"k8s:app=web\"]}"};
+  const Error wrong{
+      "`identities` must be a list of {\"id\": number from 256 to 65535, \"labels\": "
+      "[\"k8s:app=web\"]}"};
   if (!identities->is_array()) return wrong;
   for (const auto& row : *identities) {
     if (!row.is_object() || !row.contains("id") || !row["id"].is_number_unsigned() ||

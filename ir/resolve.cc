@@ -33,11 +33,13 @@ class SelectorIndex {
     for (IdentityIndex i = 0; i < count_; ++i) {
       const LabelSet& set = identities[i].labels;
       for (const Label& label : set.labels()) by_key_[label.key].push_back({i, &label});
-      if (set.cidr()) cidrs_.push_back({i, *set.cidr()});
+      if (set.cidr()) cidrs_.push_back({*set.cidr(), i});
     }
+    std::sort(cidrs_.begin(), cidrs_.end());
   }
 
   const Bits& bits(const Selector& selector, const std::string& text) {
+    if (selector.requirements.size() == 1) return requirement(selector.requirements[0]);
     auto [it, fresh] = selectors_.try_emplace(text);
     if (!fresh) return it->second;
     Bits all(words_, ~std::uint64_t{0});
@@ -64,8 +66,12 @@ class SelectorIndex {
     const bool valued = r.op == Operator::In || r.op == Operator::NotIn;
     if (!r.symbol.empty()) return out;
     if (r.cidr) {
-      for (const auto& [identity, prefix] : cidrs_) {
-        if (r.cidr->contains(prefix)) set(out, identity);
+      // Sorted by address, what lies in a block stands together, behind the block's first address.
+      auto at = std::lower_bound(
+          cidrs_.begin(), cidrs_.end(), *r.cidr,
+          [](const auto& a, const Prefix& b) { return a.first.address < b.address; });
+      for (; at != cidrs_.end() && r.cidr->contains(at->first.address); ++at) {
+        if (r.cidr->contains(at->first)) set(out, at->second);
       }
     } else if (auto uses = by_key_.find(r.key); uses != by_key_.end()) {
       IdentityIndex last = UINT32_MAX;
@@ -88,7 +94,7 @@ class SelectorIndex {
   std::size_t count_;
   std::size_t words_;
   std::unordered_map<std::string, std::vector<Use>> by_key_;
-  std::vector<std::pair<IdentityIndex, Prefix>> cidrs_;
+  std::vector<std::pair<Prefix, IdentityIndex>> cidrs_;
   std::unordered_map<std::string, Bits> requirements_;
   std::unordered_map<std::string, Bits> selectors_;
 };
