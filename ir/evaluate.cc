@@ -608,13 +608,6 @@ FlowVerdict evaluate(const World& world, const Flow& flow) {
   return result;
 }
 
-L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction) {
-  const FlowVerdict verdict = evaluate(world, flow);
-  const auto& half = direction == Direction::Ingress ? verdict.ingress : verdict.egress;
-  if (half && half->l7) return *half->l7;
-  return {};
-}
-
 std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direction direction) {
   Assumptions assume;
   const auto j = Judge{world, flow, assume}.judged(direction);

@@ -19,10 +19,6 @@ struct World {
 // The verdict of one flow by policy-semantics §7, §15 and §16. Pure; no caches.
 FlowVerdict evaluate(const World& world, const Flow& flow);
 
-// What the proxy answers to one request on a redirected flow in one direction, the rules included.
-// `flow.l7` must be set.
-L7Verdict evaluate_l7(const World& world, const Flow& flow, Direction direction);
-
 // Rules that put the judged side of the flow into default deny in this direction.
 std::vector<Origin> isolating_rules(const World& world, const Flow& flow, Direction direction);
 
