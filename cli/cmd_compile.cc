@@ -34,7 +34,8 @@ struct CompileCommand : EngineOptions {
   std::string prelude;
   std::vector<std::string> endpoints;
   std::vector<std::string> emit;
-  bool verify = false;
+  // Neither: what can be proved is, and what cannot is only said.
+  bool verify = false, no_verify = false;
 };
 
 // The endpoints that `names` stand for. False after a message.
@@ -137,7 +138,7 @@ int verify_written(const CompileCommand& options, const Engine& engine,
                    const ir::Resolved& resolved, const bpf::CompileOptions& compile, Env& env) {
   if (!verify::TermSolver::available()) {
     fmt::print(env.err, "policyc: this build has no solver: nothing is proved\n");
-    return kImpossible;
+    return options.verify ? kImpossible : kOk;
   }
   auto manifest = bpf::read_manifest(options.directory);
   if (!manifest) return usage_error(env, manifest.error());
@@ -155,6 +156,7 @@ int verify_written(const CompileCommand& options, const Engine& engine,
   const std::size_t not_proved = verified->count(ProofAnswer::NotProved);
   for (const ProofLine& l : verified->lines) {
     if (l.answer == ProofAnswer::Proved) continue;
+    if (l.answer == ProofAnswer::NotProved && options.common.quiet && !options.verify) continue;
     fmt::print(env.err, "policyc: {}: {}: {}\n", proof_word(l.answer), printable(l.what),
                printable(l.detail));
   }
@@ -162,7 +164,7 @@ int verify_written(const CompileCommand& options, const Engine& engine,
     fmt::print(env.out, "{} proved, {} refuted, {} not proved\n",
                verified->count(ProofAnswer::Proved), refuted, not_proved);
   }
-  return refuted != 0 ? kFindings : not_proved != 0 ? kUndecided : kOk;
+  return refuted != 0 ? kFindings : not_proved != 0 && options.verify ? kUndecided : kOk;
 }
 
 int compile(CompileCommand& options, Env& env) {
@@ -177,7 +179,8 @@ int compile(CompileCommand& options, Env& env) {
                        "--stateful, --events, --prelude and --vlan are about programs: --target "
                        "cilium writes none");
   }
-  if (options.verify && (cilium || !options.emit.empty())) {
+  const bool provable = !cilium && options.emit.empty();
+  if (options.verify && !provable) {
     return usage_error(env,
                        "--verify is about programs and tables: not with --target cilium, --emit");
   }
@@ -284,7 +287,7 @@ int compile(CompileCommand& options, Env& env) {
                report.programs, report.programs == 1 ? "" : "s", report.compiled, report.images,
                report.images == 1 ? "" : "s", report.written, report.written == 1 ? "" : "s");
   }
-  if (options.verify) {
+  if (provable && !options.no_verify) {
     const int proof = verify_written(options, engine, resolved, compile, env);
     if (proof == kFindings || code == kOk) code = proof;
   }
@@ -310,6 +313,7 @@ void add_compile(Cli& cli) {
   command->add_option("--emit", options->emit, "of c, obj, maps, ir; default all")
       ->delimiter(',')
       ->expected(1)
+      ->allow_extra_args(false)
       ->check(one_of({"c", "obj", "maps", "ir"}))
       ->type_name("LIST");
   command->add_option("--target", options->target, "whose datapath")
@@ -331,8 +335,10 @@ void add_compile(Cli& cli) {
       ->add_option("--prelude", options->prelude,
                    "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")
       ->type_name("FILE");
-  command->add_flag("--verify", options->verify,
-                    "prove what was written; programs once proved are remembered");
+  CLI::Option* verify = command->add_flag(
+      "--verify", options->verify,
+      "prove what is written (as is done anyway), and end with 4 where that cannot be done");
+  command->add_flag("--no-verify", options->no_verify, "prove nothing")->excludes(verify);
   cli.on_run(command, [options](Env& env) { return compile(*options, env); });
 }
 

@@ -109,13 +109,12 @@ bool load_inputs(CommonOptions& o, Env& env, Input& input, int& exit_code) {
   if (!read_inputs(o, env, input, exit_code)) return false;
   apply_levels(input.levels, input.sink);
   input.sink.sort();
-  if (!o.quiet) {
-    std::vector<Diagnostic> shown;
-    for (const Diagnostic& d : input.sink.all()) {
-      if (d.severity >= Severity::Warning || o.verbose) shown.push_back(d);
-    }
-    render_text({*input.loaded.sources, shown, {}}, {use_color(o, env.err_terminal)}, env.err);
+  const Severity least = o.quiet ? Severity::Error : o.verbose ? Severity::Off : Severity::Warning;
+  std::vector<Diagnostic> shown;
+  for (const Diagnostic& d : input.sink.all()) {
+    if (d.severity >= least) shown.push_back(d);
   }
+  render_text({*input.loaded.sources, shown, {}}, {use_color(o, env.err_terminal)}, env.err);
   print_skipped(o, input.loaded, env);
   const frontend::Loaded& l = input.loaded;
   if ((l.unreadable_files > 0 || l.bad_settings > 0) && !o.keep_going) {
