@@ -192,25 +192,48 @@ class Check {
     return true;
   }
 
+  // Where pages lead to another column.
+  std::vector<ir::L4Key> page_borders(unsigned direction) const {
+    std::vector<ir::L4Key> out;
+    std::uint64_t last = ~std::uint64_t{0};
+    for (std::uint64_t slot = 0; slot < ir::kProtocolClasses * 1024; ++slot) {
+      const std::uint64_t page = policy(s_.page_of() + 2 * (direction * 8192 + slot), 2);
+      for (std::uint64_t k = 0; k < 64; ++k) {
+        const std::uint64_t index = (page * 64 + k) & (std::uint64_t{s_.pages} * 64 - 1);
+        const std::uint64_t column = policy(s_.pages_at() + 2 * index, 2);
+        if (column != last) out.push_back(static_cast<ir::L4Key>(slot * 64 + k));
+        last = column;
+      }
+    }
+    return out;
+  }
+  // Where the search in the intervals of a leaf's row can end elsewhere: it reads no others.
+  std::vector<ir::L4Key> interval_borders(unsigned direction, std::uint64_t leaf) const {
+    const std::uint64_t row = direction * s_.classes + (leaf & (s_.classes - 1U));
+    const std::uint64_t first = policy(s_.rows() + 8 * row, 4);
+    std::uint64_t count = policy(s_.rows() + 8 * row + 4, 4);
+    // The search takes counts above this for negative or not, as it comes: look at all it can
+    // reach.
+    constexpr std::uint64_t kSign = std::uint64_t{1} << 31U;
+    if (count >= kSign) count = kSign;
+    count = std::min({count, std::uint64_t{s_.intervals}, std::uint64_t{1} << s_.interval_steps});
+    std::vector<ir::L4Key> out;
+    for (std::uint64_t k = 0; k < count; ++k) {
+      const std::uint64_t key = policy(s_.keys() + 4 * ((first + k) & (s_.intervals - 1U)), 4);
+      // Compared by the sign of a difference, which changes at two places.
+      out.push_back(static_cast<ir::L4Key>(key));
+      out.push_back(static_cast<ir::L4Key>(key ^ kSign));
+    }
+    return out;
+  }
+
   bool decisions(ir::Direction direction, const ir::PolicyTable& table) {
     const unsigned d = direction == ir::Direction::Ingress ? 0 : 1;
-    std::set<ir::L4Key> borders(table.column_begin.begin(), table.column_begin.end());
-    for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) borders.insert(c << 16U);
-    if (s_.intervals != 0) {
-      for (std::uint64_t k = 0; k < s_.intervals; ++k) {
-        borders.insert(static_cast<ir::L4Key>(policy(s_.keys() + 4 * k, 4)));
-      }
-    } else {
-      std::uint64_t last = ~std::uint64_t{0};
-      for (std::uint64_t slot = 0; slot < ir::kProtocolClasses * 1024; ++slot) {
-        const std::uint64_t page = policy(s_.page_of() + 2 * (d * 8192 + slot), 2);
-        for (std::uint64_t k = 0; k < 64; ++k) {
-          const std::uint64_t index = (page * 64 + k) & (std::uint64_t{s_.pages} * 64 - 1);
-          const std::uint64_t column = policy(s_.pages_at() + 2 * index, 2);
-          if (column != last) borders.insert(static_cast<ir::L4Key>(slot * 64 + k));
-          last = column;
-        }
-      }
+    std::vector<ir::L4Key> always;
+    for (std::uint32_t c = 0; c < ir::kProtocolClasses; ++c) always.push_back(c << 16U);
+    if (s_.intervals == 0) {
+      const std::vector<ir::L4Key> pages = page_borders(d);
+      always.insert(always.end(), pages.begin(), pages.end());
     }
     // Peers of one class are answered alike by the tables; by the policy, where theirs are one too.
     std::set<std::pair<std::uint64_t, std::uint64_t>> done;
@@ -222,6 +245,19 @@ class Check {
       }
       const std::uint64_t row = identity == 0 ? ~std::uint64_t{0} : table.class_of[identity - 1];
       if (!done.insert({leaf & (s_.classes - 1U), row}).second) continue;
+      std::vector<ir::L4Key> borders = always;
+      if (identity != 0) {
+        const std::uint16_t* cells = &table.cells[row * table.columns()];
+        for (std::size_t k = 1; k < table.columns(); ++k) {
+          if (cells[k] != cells[k - 1]) borders.push_back(table.column_begin[k]);
+        }
+      }
+      if (s_.intervals != 0) {
+        const std::vector<ir::L4Key> own = interval_borders(d, leaf);
+        borders.insert(borders.end(), own.begin(), own.end());
+      }
+      std::sort(borders.begin(), borders.end());
+      borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
       for (const ir::L4Key key : borders) {
         // Protocols without ports are asked about one key only.
         if (key >= ir::kL4KeyEnd || (key != 0 && key < 1U << 16U)) continue;

@@ -1,5 +1,6 @@
-// How long the engine takes to read, lower, resolve, ask, prove and lint. Processor time of all
-// threads; medians and minima over rounds. Run by hand: no test is timed.
+// How long the engine takes to read, lower, resolve, ask, prove and lint, and `verify` to check
+// tables and to prove a program. Processor time of all threads; medians and minima over rounds. Run
+// by hand: no test is timed.
 #include <fmt/format.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -12,12 +13,19 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "backend-bpf/compiler.h"
+#include "backend-bpf/image.h"
+#include "backend-bpf/program.h"
+#include "cli/verification.h"
 #include "frontend/load.h"
 #include "frontend/lower.h"
 #include "ir/base/file.h"
 #include "ir/resolve.h"
+#include "tests/benchmarks/datapath_world.h"
+#include "tests/verifier/datapath_shape.h"
 #include "tests/verifier/rule_sets.h"
 #include "verifier/checks.h"
+#include "verifier/program_proof.h"
 
 namespace policyc {
 namespace {
@@ -213,6 +221,55 @@ void proofs(Bench& bench, std::size_t rules, bool wide) {
   bench.results.back()["ratio"] = std::round(z3 / algebra);
 }
 
+// What `verify` does with the images of an endpoint whose policy map would have that many entries:
+// read, laid out, and compared with the policy.
+void tables(Bench& bench, std::size_t entries, bool distinct) {
+  const bench::World w = bench::make_world({.entries = entries, .distinct = distinct});
+  ir::ResolvedEndpoint endpoint;
+  endpoint.ingress = std::make_shared<const ir::PolicyTable>(w.ingress);
+  endpoint.egress = std::make_shared<const ir::PolicyTable>(w.egress);
+  const auto policy = bpf::encode_policy(w.ingress, w.egress);
+  if (!policy) std::exit(1);
+  const auto identities = bpf::encode_identities(w.view, w.identities);
+  const auto classes = bpf::encode_classes({&*policy}, w.identities.size());
+  const bpf::SizeClass sizes = bpf::size_class(identities, classes, policy->image);
+  const std::string files[] = {bpf::write_image(identities), bpf::write_image(classes),
+                               bpf::write_image(policy->image)};
+  bench.measure(fmt::format("check tables, {} profiles", distinct ? "own" : "shared"), entries,
+                [&] {
+                  cli::NodeTables node = cli::read_node_tables(files[0], files[1]);
+                  const auto line = cli::check_tables(node, files[2], 0, sizes, w.view, endpoint);
+                  if (line.answer != cli::ProofAnswer::Proved) {
+                    fmt::print(stderr, "the tables are not proved: {}\n", line.detail);
+                    std::exit(1);
+                  }
+                });
+}
+
+void program(Bench& bench, unsigned rounds) {
+  const auto module = bpf::find_clang_module();
+  if (!module || !verify::TermSolver::available()) return;
+  const bpf::SizeClass sizes;
+  const auto objects = bpf::compile_c(*module, {bpf::program_text({.sizes = sizes})});
+  if (!objects) std::exit(1);
+  const auto object = ebpf::read_object(objects->front());
+  if (!object) std::exit(1);
+  for (const unsigned direction : {0U, 1U}) {
+    const char* name = direction == 0 ? bpf::kIngressProgram : bpf::kEgressProgram;
+    bench.measure(
+        std::string("prove ") + name, object->program(name)->code.size(),
+        [&] {
+          verify::TermSolver solver;
+          const auto report = verify::prove_program(*object, name, direction,
+                                                    testing::datapath_shape(sizes), solver);
+          if (report.answer == verify::ProofReport::Answer::Proved) return;
+          fmt::print(stderr, "the program is not proved: {}\n", report.reason);
+          std::exit(1);
+        },
+        rounds);
+  }
+}
+
 int run(const std::vector<std::string>& arguments) {
   std::string json;
   unsigned rounds = 7;
@@ -237,6 +294,13 @@ int run(const std::vector<std::string>& arguments) {
       proofs(bench, rules, wide);
     }
   }
+  for (const bool distinct : {false, true}) {
+    for (const std::size_t entries :
+         quick ? std::vector<std::size_t>{100} : std::vector<std::size_t>{100, 1000, 10000}) {
+      tables(bench, entries, distinct);
+    }
+  }
+  program(bench, rounds);
   if (json.empty()) return 0;
   utsname system{};
   uname(&system);

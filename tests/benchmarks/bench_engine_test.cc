@@ -25,7 +25,8 @@ TEST(BenchEngine, WritesItsResults) {
     what.insert(row["what"].get<std::string>());
   }
   for (const char* name : {"read", "lower", "resolve", "query, 1000 flows", "lint, files apart",
-                           "lint, deployed together", "dead rules, narrow, algebra"}) {
+                           "lint, deployed together", "dead rules, narrow, algebra",
+                           "check tables, shared profiles", "check tables, own profiles"}) {
     EXPECT_EQ(what.count(name), 1U) << name;
   }
   std::remove(file.c_str());
