@@ -292,11 +292,16 @@ CompileReport compile(const ir::World& world, const ir::Resolved& resolved,
       if (!objects) {
         const bool unusable = objects.error().find("cannot be opened") != std::string::npos;
         if (unusable) return fail(CompileReport::Status::NoCompiler, objects.error());
-        const auto first = options.prelude_file + ":";
-        return fail(!options.prelude.empty() && objects.error().find(first) != std::string::npos
-                        ? CompileReport::Status::PreludeRejected
-                        : CompileReport::Status::Failed,
-                    objects.error());
+        // Our own text compiles without one.
+        if (options.prelude.empty()) {
+          return fail(CompileReport::Status::Failed, objects.error());
+        }
+        const bool nameless = options.prelude.find("policyc_prelude") == std::string::npos;
+        return fail(CompileReport::Status::PreludeRejected,
+                    nameless ? fmt::format("{} does not define `int policyc_prelude(struct "
+                                           "__sk_buff *skb)`",
+                                           options.prelude_file)
+                             : objects.error());
       }
       for (std::size_t i = 0; i < missing.size(); ++i) {
         if (!directory.put(missing[i]->object_path, (*objects)[i])) {

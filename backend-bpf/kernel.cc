@@ -19,9 +19,16 @@ thread_local std::string g_said;
 
 int keep(enum libbpf_print_level level, const char* format, va_list arguments) {
   if (level == LIBBPF_DEBUG) return 0;
-  char line[8192];
-  const int n = vsnprintf(line, sizeof line, format, arguments);
-  if (n > 0) g_said += line;
+  // The verifier's log comes in one piece of any length, its reason last.
+  va_list again;
+  va_copy(again, arguments);
+  const int n = vsnprintf(nullptr, 0, format, again);
+  va_end(again);
+  if (n <= 0) return n;
+  const std::size_t before = g_said.size();
+  g_said.resize(before + static_cast<std::size_t>(n) + 1);
+  vsnprintf(&g_said[before], static_cast<std::size_t>(n) + 1, format, arguments);
+  g_said.pop_back();
   return n;
 }
 

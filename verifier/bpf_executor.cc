@@ -142,6 +142,22 @@ std::vector<std::size_t> Executor::next(std::size_t at) const {
   return {to(0)};
 }
 
+// Whether a jump that compares nothing has something in a field that must be zero (check_cfg and
+// do_check of the kernel refuse it).
+bool reserved_is_set(const Instruction& i) {
+  const bool wide = i.instruction_class() == ebpf::kJmp;
+  switch (i.operation()) {
+    case ebpf::kExit:
+      return !wide || i.from_register() || i.dst != 0 || i.src != 0 || i.imm != 0;
+    case ebpf::kCall:
+      return !wide || i.from_register() || i.dst != 0 || i.offset != 0;
+    case ebpf::kJa:
+      return i.from_register() || i.dst != 0 || i.src != 0 || (wide ? i.imm : i.offset) != 0;
+    default:
+      return false;
+  }
+}
+
 // Every instruction that can be reached, each after all from which it is reached.
 std::vector<std::size_t> Executor::order(std::size_t entry) const {
   enum class Mark : std::uint8_t { New, Open, Done };
@@ -625,8 +641,8 @@ State Executor::function(std::size_t entry, State start) {
     const std::uint8_t cls = i.instruction_class();
     if (cls == ebpf::kJmp || cls == ebpf::kJmp32) {
       const std::uint8_t operation = i.operation();
+      if (reserved_is_set(i)) throw NotKnown{"not an instruction"};
       if (operation == ebpf::kExit) {
-        if (i.opcode != (ebpf::kJmp | ebpf::kExit)) throw NotKnown{"not an instruction"};
         exit = exit ? merge(std::move(*exit), std::move(s)) : std::move(s);
         continue;
       }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <random>
@@ -279,6 +280,51 @@ TEST(BpfExecutor, AgreesWithTheKernel) {
   EXPECT_GE(loaded, 350) << refused << " refused";
   EXPECT_GE(runs, 2000);
   EXPECT_GE(merged, 300);
+}
+
+// Fields that an instruction does not use are zero, or it is none.
+TEST(BpfExecutor, RefusesReservedFieldsAsTheKernelDoes) {
+  POLICYC_NEEDS_BPF();
+  const auto compiled = bpf::compile_c(*bpf::find_clang_module(), {kPlaceholder});
+  ASSERT_TRUE(compiled) << compiled.error();
+  const std::string& elf = compiled->front();
+  const std::vector<Instruction> original = read_object(elf)->programs.at(0).code;
+  const auto kept = static_cast<std::size_t>(
+      std::find_if(original.begin(), original.end(),
+                   [](const Instruction& i) { return i.opcode == kLdImm64; }) -
+      original.begin());
+  ASSERT_LT(kept + 1, original.size());
+  std::vector<Instruction> raw = original;
+  raw[kept].src = 0;
+  raw[kept].imm = raw[kept + 1].imm = 0;
+  std::vector<Instruction> code(raw.size(), {kAlu64 | kMov, 0, 0, 0, 0});
+  code[kept] = raw[kept];
+  code[kept + 1] = raw[kept + 1];
+  const std::size_t exit = code.size() - 1, jump = exit - 2;
+  code[jump] = {kJmp | kJa};
+  code[exit] = {kJmp | kExit};
+
+  const auto accepted = [&](const std::vector<Instruction>& changed, bool& by_kernel) {
+    const std::string bytes = patched(elf, encode(raw), encode(changed));
+    by_kernel = static_cast<bool>(bpf::LoadedObject::load(bytes, {}));
+    const auto object = read_object(bytes);
+    Terms terms;
+    return object && execute(terms, *object, object->programs.at(0));
+  };
+  bool by_kernel = false;
+  ASSERT_TRUE(accepted(code, by_kernel));
+  ASSERT_TRUE(by_kernel);
+  for (const std::size_t at : {jump, exit, kept}) {
+    for (int field = 0; field < 4; ++field) {
+      std::vector<Instruction> changed = code;
+      Instruction& i = changed[at];
+      if (at == kept && field != 3) continue;  // the others are the map's
+      if (at != kept && field == 3) continue;  // a jump's target; of an exit nobody looks
+      field == 0 ? i.dst = 1 : field == 1 ? i.src = 1 : field == 2 ? i.imm = 1 : i.offset = 1;
+      EXPECT_FALSE(accepted(changed, by_kernel)) << at << " field " << field;
+      EXPECT_FALSE(by_kernel) << at << " field " << field;
+    }
+  }
 }
 
 }  // namespace
