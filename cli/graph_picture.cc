@@ -4,35 +4,59 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
+#include <map>
+#include <set>
+#include <utility>
 
 namespace policyc::cli {
 namespace {
 
-// The connections by source and target; nullptr for none.
+// What the proxies ask of requests on an edge, both directions and all ports together.
+std::vector<std::string> requests_of(const Graph& graph, const GraphEdge& edge) {
+  std::set<std::string> out;
+  for (const ir::PortSpan& s : edge.connection.spans) {
+    if (s.parser.empty()) continue;
+    for (std::string& rule : span_rules(graph, edge, s)) out.insert(std::move(rule));
+  }
+  return {out.begin(), out.end()};
+}
+
+// The edges by source and target, and which of them say the same.
 class Matrix {
  public:
   explicit Matrix(const Graph& graph) : size_(graph.parties.size()), cells_(size_ * size_) {
-    for (const GraphEdge& e : graph.edges) cells_[e.src * size_ + e.dst] = &e.connection;
+    std::map<std::pair<ir::Connection, std::vector<std::string>>, std::uint32_t> numbers;
+    for (const GraphEdge& e : graph.edges) {
+      const auto [it, fresh] = numbers.try_emplace({e.connection, requests_of(graph, e)},
+                                                   static_cast<std::uint32_t>(numbers.size() + 1));
+      cells_[e.src * size_ + e.dst] = {&e, it->second};
+    }
   }
-  const ir::Connection* at(std::size_t src, std::size_t dst) const {
-    return cells_[src * size_ + dst];
-  }
-  bool same(std::size_t src1, std::size_t dst1, std::size_t src2, std::size_t dst2) const {
-    const ir::Connection *a = at(src1, dst1), *b = at(src2, dst2);
-    return a == b || (a != nullptr && b != nullptr && *a == *b);
+  // nullptr: nothing.
+  const GraphEdge* at(std::size_t src, std::size_t dst) const {
+    return cells_[src * size_ + dst].edge;
   }
   bool twins(std::size_t a, std::size_t b) const {
-    if (!same(a, b, b, a)) return false;
+    if (says(a, b) != says(b, a)) return false;
     for (std::size_t c = 0; c < size_; ++c) {
-      if (c != a && c != b && (!same(a, c, b, c) || !same(c, a, c, b))) return false;
+      if (c != a && c != b && (says(a, c) != says(b, c) || says(c, a) != says(c, b))) return false;
     }
     return true;
   }
 
  private:
+  std::uint32_t says(std::size_t src, std::size_t dst) const {
+    return cells_[src * size_ + dst].says;
+  }
+
   std::size_t size_;
-  std::vector<const ir::Connection*> cells_;
+  struct Entry {
+    const GraphEdge* edge = nullptr;
+    std::uint32_t says = 0;  // 0: nothing
+  };
+  std::vector<Entry> cells_;
 };
 
 std::string escaped(const std::string& text) {
@@ -77,10 +101,10 @@ std::string group_name(const Graph& graph, const PartyGroup& group) {
   return group.parties.size() == 1 ? first : fmt::format("{} +{}", first, group.parties.size() - 1);
 }
 
-std::string members(const Graph& graph, const PartyGroup& group) {
+std::string members(const Graph& graph, const PartyGroup& group, const char* between) {
   std::vector<std::string> ids;
   for (const std::size_t p : group.parties) ids.push_back(graph.parties[p].id);
-  return fmt::format("{}", fmt::join(ids, "\n"));
+  return fmt::format("{}", fmt::join(ids, between));
 }
 
 struct Cell {
@@ -90,12 +114,10 @@ struct Cell {
 };
 
 Cell describe(const Graph& graph, const PartyGroup& from, const PartyGroup& to,
-              const ir::Connection* c) {
-  if (c != nullptr) {
-    return {c->all          ? "all"
-            : has_proxy(*c) ? "proxy"
-                            : "some",
-            ir::connection_text(*c), short_text(*c)};
+              const GraphEdge* edge) {
+  if (edge != nullptr) {
+    const ir::Connection& c = edge->connection;
+    return {c.all ? "all" : has_proxy(c) ? "proxy" : "some", ir::connection_text(c), short_text(c)};
   }
   const auto outside = [&](const PartyGroup& g) {
     return graph.parties[g.parties[0]].kind != "workload";
@@ -170,19 +192,19 @@ std::string graph_svg(const Graph& graph, bool edges_only) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     fmt::format_to(to, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}<title>{}</title></text>\n",
                    left - 6, top + static_cast<int>(i) * kCell + kCell / 2 + 4,
-                   escaped(names[rows[i]]), escaped(members(graph, groups[rows[i]])));
+                   escaped(names[rows[i]]), escaped(members(graph, groups[rows[i]], "\n")));
   }
   for (std::size_t i = 0; i < columns.size(); ++i) {
     fmt::format_to(to,
                    "<text transform=\"translate({} {}) rotate(-50)\">{}<title>{}</title></text>\n",
                    left + static_cast<int>(i) * kCell + kCell / 2 + 4, top - 6,
-                   escaped(names[columns[i]]), escaped(members(graph, groups[columns[i]])));
+                   escaped(names[columns[i]]), escaped(members(graph, groups[columns[i]], "\n")));
   }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     for (std::size_t j = 0; j < columns.size(); ++j) {
       const PartyGroup &a = groups[rows[i]], &b = groups[columns[j]];
-      const ir::Connection* c = &a == &b ? a.among : matrix.at(a.parties[0], b.parties[0]);
-      const Cell cell = describe(graph, a, b, c);
+      const GraphEdge* edge = &a == &b ? a.among : matrix.at(a.parties[0], b.parties[0]);
+      const Cell cell = describe(graph, a, b, edge);
       const int x = left + static_cast<int>(j) * kCell, y = top + static_cast<int>(i) * kCell;
       fmt::format_to(to,
                      "<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\">"
@@ -249,18 +271,19 @@ code { white-space: pre-wrap; }
 <thead><tr><th>from</th><th>to</th><th>what</th><th>requests</th></tr></thead>
 <tbody id="rows">
 )html";
-  for (const GraphEdge& e : graph.edges) {
-    std::vector<std::string> requests;
-    for (const ir::PortSpan& s : e.connection.spans) {
-      if (s.parser.empty()) continue;
-      for (const std::string& rule : span_rules(graph, e, s)) requests.push_back(rule);
+  const std::vector<PartyGroup> groups = group_parties(graph);
+  const Matrix matrix(graph);
+  for (const PartyGroup& from : groups) {
+    for (const PartyGroup& into : groups) {
+      const bool same = &from == &into;
+      const GraphEdge* edge = same ? from.among : matrix.at(from.parties[0], into.parties[0]);
+      if (edge == nullptr) continue;
+      fmt::format_to(to, "<tr><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
+                     escaped(members(graph, from, ", ")),
+                     same ? "each other" : escaped(members(graph, into, ", ")),
+                     escaped(ir::connection_text(edge->connection)),
+                     escaped(fmt::format("{}", fmt::join(requests_of(graph, *edge), "\n"))));
     }
-    std::sort(requests.begin(), requests.end());
-    requests.erase(std::unique(requests.begin(), requests.end()), requests.end());
-    fmt::format_to(to, "<tr><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
-                   escaped(graph.parties[e.src].id), escaped(graph.parties[e.dst].id),
-                   escaped(ir::connection_text(e.connection)),
-                   escaped(fmt::format("{}", fmt::join(requests, "\n"))));
   }
   out += R"html(</tbody>
 </table>

@@ -8,11 +8,12 @@
 
 namespace policyc::cli {
 
-// Parties that nobody treats differently, and that treat nobody differently, as one row and column.
+// Parties that nobody treats differently, and that treat nobody differently, requests included, as
+// one row and column.
 struct PartyGroup {
   std::vector<std::size_t> parties;  // indices into Graph::parties, ascending; never empty
   // How the members reach one another; nullptr for none, and in groups of one.
-  const ir::Connection* among = nullptr;
+  const GraphEdge* among = nullptr;
 };
 // More rows than this are no picture any more.
 inline constexpr std::size_t kMostParties = 500;
@@ -22,8 +23,8 @@ std::vector<PartyGroup> group_parties(const Graph& graph);
 // A picture that stands alone: no script, no font or style from elsewhere. Cells carry their ports
 // as a tooltip. With `edges_only`, parties without a connection are left out, as in graph_text.
 std::string graph_svg(const Graph& graph, bool edges_only);
-// A page that stands alone: the picture, and every connection with its L7 rules in a table that can
-// be searched.
+// A page that stands alone: the picture, and the connections of the groups with their L7 rules in a
+// table that can be searched.
 std::string graph_html(const ir::World& world, const Graph& graph, bool edges_only);
 
 }  // namespace policyc::cli

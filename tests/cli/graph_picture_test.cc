@@ -58,7 +58,7 @@ RC_GTEST_PROP(GroupParties, SayWhatTheEdgesSay, ()) {
       if (a == b) continue;
       const PartyGroup &ga = groups[group_of[a]], &gb = groups[group_of[b]];
       if (&ga == &gb) {
-        RC_ASSERT((ga.among == nullptr ? 0 : ga.among->spans[0].from) == said[a][b]);
+        RC_ASSERT((ga.among == nullptr ? 0 : ga.among->connection.spans[0].from) == said[a][b]);
       } else {
         RC_ASSERT(said[ga.parties[0]][gb.parties[0]] == said[a][b]);
       }
