@@ -12,8 +12,10 @@
 #include "backend-bpf/image.h"
 #include "backend-bpf/kernel.h"
 #include "backend-bpf/program.h"
+#include "ir/automata/http_head.h"
 #include "ir/base/sha256.h"
 #include "ir/bpf/object.h"
+#include "verifier/http_tables.h"
 #include "verifier/image_check.h"
 #include "verifier/program_proof.h"
 
@@ -40,6 +42,22 @@ verify::DatapathShape shape_of(const bpf::SizeClass& s, bool vlan) {
 
 std::string fate_text(const verify::PacketFate& f) {
   return fmt::format("returns {}, mark {:#x}, cb {}", f.action, f.mark, fmt::join(f.cb, " "));
+}
+
+// Bytes as a C string would hold them.
+std::string escaped(const std::string& bytes) {
+  std::string out;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\r' || c == '\n') {
+      out += c == '\r' ? "\\r" : "\\n";
+    } else if (byte < ' ' || byte >= 127) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
 }
 
 // What this machine's kernel does with the packet that refutes; empty where it cannot be asked.
@@ -82,6 +100,8 @@ class Verification {
   void write_down(const std::string& what, const verify::TermQuestion& question);
   std::string object(const bpf::ManifestEndpoint& endpoint);
   std::string image(const bpf::ManifestEndpoint& endpoint);
+  std::string http_filter(const bpf::ManifestEndpoint& endpoint, std::uint16_t number,
+                          const ir::ProxyFilter* filter);
   std::string cache_file(const std::string& elf, unsigned direction,
                          const verify::DatapathShape& s) const {
     if (request_.cache.empty() || request_.proofs != nullptr) return {};
@@ -103,6 +123,7 @@ class Verification {
       endpoints_;
   verify::TermSolver solver_;
   std::set<std::string> proved_, changed_;
+  std::set<std::tuple<std::string, std::uint16_t, std::string>> filters_;  // looked at
 };
 
 void Verification::write_down(const std::string& what, const verify::TermQuestion& q) {
@@ -140,6 +161,12 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   const auto object = ebpf::read_object(*bytes);
   if (!object) {
     out.lines.push_back({e.object, ProofAnswer::NotProved, object.error()});
+    return {};
+  }
+  if (object->variable("http_starts") != nullptr) {
+    out.lines.push_back({e.object, ProofAnswer::NotProved,
+                         "the loop over a request's bytes is not modelled (its tables are proved "
+                         "or refuted apart, by filter)"});
     return {};
   }
   for (const unsigned direction : {0U, 1U}) {
@@ -212,9 +239,59 @@ std::string Verification::image(const bpf::ManifestEndpoint& e) {
   }
   const auto policy = read(e.image);
   if (!policy) return policy.error();
-  const ProofLine found = check_tables(at->second, *policy, e.slot, e.sizes, *view, *endpoint);
+  const TablesProof found = check_tables(at->second, *policy, e.slot, e.sizes, *view, *endpoint);
   line.answer = found.answer;
   line.detail = found.detail;
+  out.lines.push_back(std::move(line));
+  for (const auto& [number, filter] : found.filters) {
+    const std::string wrong = http_filter(e, number, filter);
+    if (!wrong.empty()) return wrong;
+  }
+  return {};
+}
+
+// The filter of the program against the rules, which are made an automaton anew.
+std::string Verification::http_filter(const bpf::ManifestEndpoint& e, std::uint16_t number,
+                                      const ir::ProxyFilter* filter) {
+  const std::string rules_text = filter == nullptr ? std::string() : filter->text();
+  if (!filters_.insert({e.object, number, rules_text}).second) return {};
+  ProofLine line{fmt::format("{} HTTP filter {}", e.object, number), ProofAnswer::NotProved, {}};
+  const bool decidable = filter != nullptr && filter->tls.empty() && filter->server_names.empty() &&
+                         filter->kafka.empty() && filter->dns.empty() && filter->generic.empty();
+  if (!decidable) {
+    line.answer = ProofAnswer::Refuted;
+    line.detail = "the policies leave this to the proxy";
+    out.lines.push_back(std::move(line));
+    return {};
+  }
+  const auto bytes = read(e.object);
+  if (!bytes) return bytes.error();
+  const auto object = ebpf::read_object(*bytes);
+  const auto tables = object ? verify::HttpTables::read(*object) : Error{object.error()};
+  std::vector<ir::HttpRule> rules = filter->http;
+  if (filter->everything) rules = {ir::HttpRule{}};
+  const auto automaton = ir::http_head_automaton(rules);
+  if (!tables || !automaton) {
+    line.detail = tables ? automaton.error() : tables.error();
+    out.lines.push_back(std::move(line));
+    return {};
+  }
+  const verify::HttpReport r = verify::check_http_tables(*tables, number, *automaton);
+  using Answer = verify::HttpReport::Answer;
+  if (r.answer == Answer::Proved) {
+    line.answer = ProofAnswer::Proved;
+    line.detail = fmt::format("its tables hold the automaton of {} rule{}: {} states", rules.size(),
+                              rules.size() == 1 ? "" : "s", r.states);
+  } else if (r.answer == Answer::Refuted) {
+    const auto word = [](std::uint32_t label) {
+      return label == 0 ? "leave it open" : label == 1 ? "let it pass" : "deny it";
+    };
+    line.answer = ProofAnswer::Refuted;
+    line.detail = fmt::format("request \"{}\": the tables {}, the rules {}", escaped(r.request),
+                              word(r.tables), word(r.rules));
+  } else {
+    line.detail = r.reason;
+  }
   out.lines.push_back(std::move(line));
   return {};
 }
@@ -247,10 +324,10 @@ NodeTables read_node_tables(std::string_view identities, std::string_view classe
   return out;
 }
 
-ProofLine check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
-                       const bpf::SizeClass& sizes, const ir::NodeView& view,
-                       const ir::ResolvedEndpoint& endpoint) {
-  ProofLine line{{}, ProofAnswer::Refuted, {}};
+TablesProof check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
+                         const bpf::SizeClass& sizes, const ir::NodeView& view,
+                         const ir::ResolvedEndpoint& endpoint) {
+  TablesProof line{{{}, ProofAnswer::Refuted, {}}};
   const auto image = bpf::read_policy_image(policy);
   if (!node.readable || !image || !bpf::fits(node.identities, node.classes, *image, sizes) ||
       !bpf::belong_together(*image, node.classes, slot)) {
@@ -276,6 +353,10 @@ ProofLine check_tables(NodeTables& node, std::string_view policy, std::size_t sl
   }
   line.answer = ProofAnswer::Proved;
   line.detail = fmt::format("{} stretches of addresses, {} of ports", r.addresses, r.decisions);
+  for (const verify::RecordUse& use : r.records) {
+    const std::uint16_t number = use.record == 0 ? 0 : image->records[use.record - 1].filter;
+    if (number != 0) line.filters.emplace_back(number, use.filter);
+  }
   return line;
 }
 

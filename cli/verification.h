@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backend-bpf/artefact.h"
@@ -52,11 +53,16 @@ struct NodeTables {
 };
 // From the bytes of the two image files.
 NodeTables read_node_tables(std::string_view identities, std::string_view classes);
+struct TablesProof : ProofLine {
+  // The HTTP filters of a program that redirects name, and what the proxy would enforce there; each
+  // pair once. They are to be checked apart. Empty unless proved.
+  std::vector<std::pair<std::uint16_t, const ir::ProxyFilter*>> filters{};
+};
 // Whether node and policy image (its bytes, and its slot in the classes) say what the policies of
 // the endpoint say, which must have tables. Answer and detail of the line.
-ProofLine check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
-                       const bpf::SizeClass& sizes, const ir::NodeView& view,
-                       const ir::ResolvedEndpoint& endpoint);
+TablesProof check_tables(NodeTables& node, std::string_view policy, std::size_t slot,
+                         const bpf::SizeClass& sizes, const ir::NodeView& view,
+                         const ir::ResolvedEndpoint& endpoint);
 
 // Equal objects are proved once. Errors: what could not be read.
 Expected<Verified> verify_directory(const VerifyRequest& request, const ir::World& world,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 namespace policyc::verify {
 
@@ -32,7 +33,9 @@ class Check {
     if (protocols() && addresses(view, ir::Family::V4) && addresses(view, ir::Family::V6)) {
       decisions(ir::Direction::Ingress, ingress) && decisions(ir::Direction::Egress, egress);
     }
-    for (const auto& [record, said] : records_) report_.records.push_back({record, *said});
+    for (const auto& [use, said] : records_) {
+      report_.records.push_back({use.first, *said, use.second});
+    }
     return std::move(report_);
   }
 
@@ -249,7 +252,9 @@ class Check {
       if (identity != 0) {
         const std::uint16_t* cells = &table.cells[row * table.columns()];
         for (std::size_t k = 1; k < table.columns(); ++k) {
-          if (cells[k] != cells[k - 1]) borders.push_back(table.column_begin[k]);
+          const std::size_t at = row * table.columns() + k;
+          if (cells[k] != cells[k - 1] || table.filter(at) != table.filter(at - 1))
+            borders.push_back(table.column_begin[k]);
         }
       }
       if (s_.intervals != 0) {
@@ -276,9 +281,11 @@ class Check {
     ++report_.decisions;
     std::uint64_t outcome = 2, drop = 139;
     const ir::VerdictRecord* want = nullptr;
+    const ir::ProxyFilter* filter = nullptr;
     if (identity != 0) {
-      const std::size_t row = table.class_of[identity - 1];
-      want = &table.records[table.cells[row * table.columns() + table.column(key)]];
+      const std::size_t at = table.class_of[identity - 1] * table.columns() + table.column(key);
+      want = &table.records[table.cells[at]];
+      filter = table.filter(at);
       const bool allowed =
           want->verdict == ir::VerdictKind::Allow || want->verdict == ir::VerdictKind::Redirect;
       const bool auth = want->auth && want->auth->type != ir::AuthType::Disabled;
@@ -288,7 +295,7 @@ class Check {
     if (v.outcome.value == outcome && v.drop.value == drop) {
       if (want != nullptr) {
         const auto [it, fresh] =
-            records_.try_emplace(static_cast<std::uint32_t>(v.record.value), want);
+            records_.try_emplace({static_cast<std::uint32_t>(v.record.value), filter}, want);
         if (fresh || *it->second == *want) return true;
       } else {
         return true;
@@ -313,7 +320,7 @@ class Check {
   ImageReport report_;
   std::uint64_t visited6_ = 0;
   std::map<std::uint64_t, ir::IpAddress> peers_;  // per leaf, one that has it
-  std::map<std::uint32_t, const ir::VerdictRecord*> records_;
+  std::map<std::pair<std::uint32_t, const ir::ProxyFilter*>, const ir::VerdictRecord*> records_;
 };
 
 }  // namespace

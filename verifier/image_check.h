@@ -28,11 +28,13 @@ struct ImageDifference {
 struct RecordUse {
   std::uint32_t record = 0;
   ir::VerdictRecord said;
+  // What the proxy enforces there; nullptr where it is no redirect. Lives in the policy's tables.
+  const ir::ProxyFilter* filter = nullptr;
 };
 
 struct ImageReport {
   std::optional<ImageDifference> difference;
-  std::vector<RecordUse> records;  // each pair once
+  std::vector<RecordUse> records;  // each once for what it says and each filter
   std::size_t addresses = 0;       // stretches of addresses compared
   std::size_t decisions = 0;       // stretches of ports compared, over all kinds of peers
 };

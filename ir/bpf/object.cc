@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kHeaderSize = 64, kSectionSize = 64, kSymbolSize = 24, kRelSize = 16;
 constexpr std::uint32_t kProgBits = 1, kSymTab = 2, kNoBits = 8, kRel = 9;
 constexpr std::uint64_t kFlagWrite = 1, kFlagAlloc = 2, kFlagExec = 4;
-constexpr std::uint8_t kTypeFunction = 2;
+constexpr std::uint8_t kTypeObject = 1, kTypeFunction = 2;
 constexpr std::uint32_t kRel64 = 1, kRel32 = 10;  // R_BPF_64_64, R_BPF_64_32
 constexpr std::size_t kMaxCode = std::size_t{1} << 20U;
 
@@ -169,6 +169,11 @@ void Reader::read_maps() {
     object_.maps.push_back(
         {s.name, true, (s.flags & kFlagWrite) == 0, s.size, std::string(s.bytes)});
   }
+  for (const Symbol& symbol : symbols_) {
+    const auto map = map_of_section_.find(symbol.section);
+    if (symbol.type != kTypeObject || map == map_of_section_.end()) continue;
+    object_.variables.push_back({symbol.name, map->second, symbol.value, symbol.size});
+  }
 }
 
 Expected<Program> Reader::link(const Symbol& entry) {
@@ -282,6 +287,12 @@ const Map* Object::map(std::string_view name) const {
   const auto it =
       std::find_if(maps.begin(), maps.end(), [&](const Map& m) { return m.name == name; });
   return it == maps.end() ? nullptr : &*it;
+}
+
+const Variable* Object::variable(std::string_view name) const {
+  const auto it = std::find_if(variables.begin(), variables.end(),
+                               [&](const Variable& v) { return v.name == name; });
+  return it == variables.end() ? nullptr : &*it;
 }
 
 Expected<Object> read_object(std::string_view elf) {

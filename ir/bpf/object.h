@@ -2,6 +2,7 @@
 // out linked as libbpf links them for the kernel; any bytes are safe to read.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -31,11 +32,21 @@ struct Program {
   std::vector<std::size_t> functions;
 };
 
+// A named stretch of a map of global data: map is an index into Object::maps. It may reach beyond
+// the map.
+struct Variable {
+  std::string name;
+  std::size_t map = 0;
+  std::uint64_t offset = 0, size = 0;
+};
+
 struct Object {
   std::vector<Map> maps;
-  std::vector<Program> programs;  // in the order of the file
+  std::vector<Variable> variables;  // in the order of the file
+  std::vector<Program> programs;    // in the order of the file
   const Program* program(std::string_view name) const;
   const Map* map(std::string_view name) const;
+  const Variable* variable(std::string_view name) const;
 };
 
 // Errors: not such a file, cut off, or a relocation of an unknown kind.
