@@ -24,18 +24,10 @@ constexpr std::size_t kStates = 2'000;     // of one expression
 constexpr std::size_t kPairs = 1'000'000;  // of port entries that are held against each other
 constexpr std::size_t kMostInUnion = 24;   // rules that together may allow all of one
 
-// What a part of a request can be. Methods and header names are tokens (RFC 9110); no part has
-// blanks or control characters; fragments stay with the client.
-constexpr const char* kTokens = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+// What parts of real requests look like, beside what RequestLanguage says that they can be.
 constexpr const char* kUpperCase = "[A-Z][A-Z0-9_-]*";
-constexpr const char* kAbsolutePath = R"(/(?s:\C*)|\*)";
-constexpr const char* kPathCharacters = R"([^\x00-\x20#\x7f]*)";
-constexpr const char* kHostCharacters = R"([^\x00-\x20/?#\\\x7f]+)";
+constexpr const char* kBeginsLikePath = R"(/(?s:\C*)|\*)";
 constexpr const char* kNoCapitals = R"([^A-Z]*)";
-// The narrower sets of RequestLanguage, in which rules are compared.
-constexpr const char* kAnyMethod = "[A-Za-z]+";
-constexpr const char* kAnyPath = "/[!-~]*";
-constexpr const char* kAnyHost = "[!-~]+";
 
 // The automata of one run, each made once. nullptr: not decided.
 class Languages {
@@ -57,6 +49,11 @@ class Languages {
       }
     }
     return it->second ? &*it->second : nullptr;
+  }
+  // Whether it is certain that something matches both.
+  bool some(const std::string& regex, const char* frame) {
+    const Dfa* dfa = both(regex, frame);
+    return dfa != nullptr && !dfa->empty();
   }
   // Whether it is certain that nothing matches both.
   bool never(const std::string& regex, const char* frame) {
@@ -83,11 +80,74 @@ std::string upper(std::string text) {
   return text;
 }
 
+// In lower case, but for what a backslash makes a class of its own (`\S`).
 std::string lower(std::string text) {
-  for (char& ch : text) {
-    if (ch >= 'A' && ch <= 'Z') ch = static_cast<char>(ch - 'A' + 'a');
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char& ch = text[i];
+    if (ch == '\\') {
+      ++i;
+    } else if (ch >= 'A' && ch <= 'Z') {
+      ch = static_cast<char>(ch - 'A' + 'a');
+    }
   }
   return text;
+}
+
+// `a|(b|c)` is `a` and `(b|c)`: what the bars outside parentheses and classes divide.
+std::vector<std::string> alternatives(const std::string& regex) {
+  std::vector<std::string> out(1);
+  int depth = 0;
+  bool in_class = false;
+  for (std::size_t i = 0; i < regex.size(); ++i) {
+    const char ch = regex[i];
+    if (ch == '|' && depth == 0 && !in_class) {
+      out.emplace_back();
+      continue;
+    }
+    out.back() += ch;
+    if (ch == '\\' && i + 1 < regex.size()) {
+      out.back() += regex[++i];
+    } else if (in_class) {
+      in_class = ch != ']';
+    } else if (ch == '[') {
+      in_class = true;
+    } else if (ch == '(' || ch == ')') {
+      depth += ch == '(' ? 1 : -1;
+    }
+  }
+  return out;
+}
+
+// How to write the path that is meant; an example where each way of it would not match either.
+std::string with_slash(Languages& l, const std::string& regex) {
+  std::vector<std::string> each = alternatives(regex);
+  for (std::string& one : each) {
+    if (!one.empty() && one[0] == '^') one.erase(0, 1);
+    if (!l.some(fmt::format("/(?:{})", one), kAnyPath)) {
+      return "begin the expression with `/`, as in `/api/.*`";
+    }
+  }
+  const char* anchor = regex[0] == '^' ? "^" : "";
+  return each.size() == 1 ? fmt::format("write `{}/{}`", anchor, each[0])
+                          : fmt::format("write `{}/({})`", anchor, fmt::join(each, "|"));
+}
+
+// Of a URL, the host.
+std::string host_part(std::string text) {
+  if (const auto scheme = text.find("://"); scheme != std::string::npos) text.erase(0, scheme + 3);
+  text.erase(std::min(text.size(), std::min(text.find_first_of("/ #"), text.find("\\?"))));
+  if (!text.empty() && text.back() == '\\') text.pop_back();  // of `\/`
+  return lower(text);
+}
+
+// How to write the hosts that are meant; an example where one of them would not match either.
+std::string write_host(Languages& l, const std::vector<std::string>& hosts) {
+  for (const std::string& host : hosts) {
+    if (!l.some(host, kAnyHost) || l.never(host, kNoCapitals)) {
+      return "write the name alone, in lower case, such as `api[.]example[.]com`";
+    }
+  }
+  return fmt::format("write `{}`", fmt::join(hosts, "|"));
 }
 
 struct Place {
@@ -116,7 +176,7 @@ SourceRange host_range(const Context& c, const HttpRule& http) {
 
 void method_never(Context& c, Languages& l, const Place& p, const HttpRule& http) {
   if (http.method.empty() || !l.never(http.method, kUpperCase)) return;
-  const bool characters = l.never(http.method, kTokens);
+  const bool characters = l.never(http.method, kAnyMethod);
   Diagnostic& d = c.report(
       DiagCode::HttpNeverMatches, *p.rule, known_or(http.method_range, http.range),
       characters
@@ -124,15 +184,19 @@ void method_never(Context& c, Languages& l, const Place& p, const HttpRule& http
           : fmt::format("method `{}` never matches: methods are upper case, and case counts",
                         http.method),
       p.item->origin.path);
-  std::string alternatives;
+  std::string meant;
   for (const char ch : upper(http.method)) {
-    if (ch != ' ' && ch != ',') {
-      alternatives += ch;
-    } else if (!alternatives.empty() && alternatives.back() != '|') {
-      alternatives += '|';
+    if (!characters || (ch != ' ' && ch != ',')) {
+      meant += ch;
+    } else if (!meant.empty() && meant.back() != '|') {
+      meant += '|';
     }
   }
-  d.help = fmt::format("write `{}`", characters ? alternatives : upper(http.method));
+  const auto each = alternatives(meant);
+  const bool works = std::all_of(each.begin(), each.end(),
+                                 [&](const std::string& one) { return l.some(one, kUpperCase); });
+  d.help = works ? fmt::format("write `{}`", meant)
+                 : "write one method, such as `GET`, or several, such as `GET|POST`";
 }
 
 void path_never(Context& c, Languages& l, const Place& p, const HttpRule& http) {
@@ -141,11 +205,10 @@ void path_never(Context& c, Languages& l, const Place& p, const HttpRule& http) 
   if (const Dfa* all = l.of(http.path); all != nullptr && all->empty()) {
     why = "no text at all matches it";
     help = "take out what cannot stand in the middle, such as `$` or `^`";
-  } else if (l.never(http.path, kAbsolutePath)) {
+  } else if (l.never(http.path, kBeginsLikePath)) {
     why = "the path of a request begins with `/`, and the whole of it must match";
-    const bool anchored = http.path[0] == '^';
-    help = fmt::format("write `{}/{}`", anchored ? "^" : "", http.path.substr(anchored ? 1 : 0));
-  } else if (l.never(http.path, kPathCharacters)) {
+    help = with_slash(l, http.path);
+  } else if (l.never(http.path, kAnyPath) && l.never(http.path, kServerPath)) {
     why = "the path of a request has no blanks and no `#`";
     help = "a blank is sent as `%20`; what follows a `#` is never sent";
   } else {
@@ -189,25 +252,25 @@ void host_never(Context& c, Languages& l, const Place& p, const HttpRule& http) 
   if (http.host.empty()) return;
   std::string why, help;
   DiagCode code = DiagCode::HttpNeverMatches;
-  const std::size_t scheme = http.host.find("://");
-  const bool has_scheme = scheme != std::string::npos;
+  const bool has_scheme = http.host.find("://") != std::string::npos;
   if (std::string error; !ir::valid_regex(http.host, &error)) {
     why = fmt::format("it is no regular expression ({})", error);
     if (http.host[0] == '*') {
-      std::string tail;
-      for (const char ch : http.host.substr(1)) tail += ch == '.' ? "\\." : std::string(1, ch);
-      help = fmt::format("write `.*{}`", tail);
+      std::string meant = ".*";
+      for (const char ch : http.host.substr(1)) meant += ch == '.' ? "\\." : std::string(1, ch);
+      help = write_host(l, {lower(meant)});
     } else {
       help = "write an expression in RE2's syntax";
     }
-  } else if (l.never(http.host, kHostCharacters)) {
+  } else if (l.never(http.host, kAnyHost)) {
     why = has_scheme ? "the host of a request has no scheme"
                      : "the host of a request has neither path nor blanks";
-    const std::string name = http.host.substr(has_scheme ? scheme + 3 : 0);
-    help = fmt::format("write `{}`", name.substr(0, name.find_first_of("/? #")));
+    std::vector<std::string> names;
+    for (const std::string& one : alternatives(http.host)) names.push_back(host_part(one));
+    help = write_host(l, names);
   } else if (l.never(http.host, kNoCapitals)) {
     code = DiagCode::HttpHostCapitals;
-    help = fmt::format("write `{}`", lower(http.host));
+    help = write_host(l, {lower(http.host)});
   } else {
     return;
   }
@@ -374,7 +437,18 @@ class Covers {
     const auto part = [&](const std::string& regex, const char* frame) {
       return regex.empty() ? l_.of(frame) : l_.both(regex, frame);
     };
-    return {part(http.method, kAnyMethod), part(http.path, kAnyPath), part(http.host, kAnyHost)};
+    static const std::string any_target = fmt::format("{}|{}", kAnyPath, kServerPath);
+    Parts out = {part(http.method, kAnyMethod), part(http.path, any_target.c_str()),
+                 part(http.host, kAnyHost)};
+    if (!out.decided()) return out;
+    // `*` goes with OPTIONS alone: method times path is then what there is.
+    if (!out.method->matches(kServerMethod)) {
+      out.path = part(http.path, kAnyPath);
+    } else if (const Dfa* ordinary = part(http.path, kAnyPath);
+               ordinary != nullptr && ordinary->empty()) {
+      out.method = part(http.method, kServerMethod);
+    }
+    return out;
   }
 
   bool covered_by(const HttpRule& narrow, const ir::HttpRequest& example, const HttpRule& wide) {

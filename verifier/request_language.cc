@@ -13,25 +13,32 @@ using ir::HeaderMatch;
 
 constexpr std::size_t kMostPieces = 4096;
 
-// Real requests: RFC 9110 methods are tokens, targets of ordinary requests begin with a slash.
-const Dfa& any_method() {
-  static const Dfa dfa = *Dfa::from_regex("[A-Za-z]+");
-  return dfa;
-}
-const Dfa& any_path() {
-  static const Dfa dfa = *Dfa::from_regex("/[!-~]*");
-  return dfa;
+// Methods and paths that go together.
+const std::vector<std::pair<Dfa, Dfa>>& any_request_line() {
+  static const std::vector<std::pair<Dfa, Dfa>> lines = {
+      {*Dfa::from_regex(kAnyMethod), *Dfa::from_regex(kAnyPath)},
+      {*Dfa::from_regex(kServerMethod), *Dfa::from_regex(kServerPath)}};
+  return lines;
 }
 const Dfa& any_host() {
-  static const Dfa dfa = *Dfa::from_regex("[!-~]+");
+  static const Dfa dfa = *Dfa::from_regex(kAnyHost);
   return dfa;
 }
 
-Expected<Dfa> part(const std::string& regex, const Dfa& any) {
-  if (regex.empty()) return any;
+Expected<Dfa> part(const std::string& regex) {
+  if (regex.empty()) return Dfa::everything();
   auto dfa = Dfa::from_regex(regex);
   if (!dfa) return Error{fmt::format("`{}`: {}", regex, dfa.error())};
-  return Dfa::intersect(*dfa, any);
+  return dfa;
+}
+
+// A shortest text; where it cannot be ASCII, one that can be seen on a screen, if there is one.
+std::string readable(const Dfa& dfa) {
+  static const Dfa visible = *Dfa::from_regex(R"([!-~\x{a1}-\x{2af}]*)");
+  std::string out = *dfa.witness();
+  if (std::all_of(out.begin(), out.end(), [](char c) { return c > ' ' && c <= '~'; })) return out;
+  const auto better = Dfa::intersect(dfa, visible);
+  return better && !better->empty() ? *better->witness() : out;
 }
 
 bool less(const HeaderMatch& a, const HeaderMatch& b) {
@@ -45,7 +52,30 @@ bool same(const HeaderMatch& a, const HeaderMatch& b) {
 
 RequestLanguage RequestLanguage::everything() {
   RequestLanguage out;
-  out.pieces_.push_back({any_method(), any_path(), any_host(), {}});
+  for (const auto& [method, path] : any_request_line()) {
+    out.pieces_.push_back({method, path, any_host(), {}});
+  }
+  return out;
+}
+
+Expected<std::vector<RequestLanguage::Piece>> RequestLanguage::pieces(const std::string& method,
+                                                                      const std::string& path,
+                                                                      const std::string& host) {
+  const auto methods = part(method), paths = part(path), hosts = part(host);
+  for (const auto* p : {&methods, &paths, &hosts}) {
+    if (!*p) return Error{p->error()};
+  }
+  std::vector<Piece> out;
+  for (const auto& [any_method, any_path] : any_request_line()) {
+    auto m = Dfa::intersect(*methods, any_method);
+    auto p = Dfa::intersect(*paths, any_path);
+    auto h = Dfa::intersect(*hosts, any_host());
+    for (const auto* of : {&m, &p, &h}) {
+      if (!*of) return Error{of->error()};
+    }
+    if (m->empty() || p->empty() || h->empty()) continue;
+    out.push_back({std::move(*m), std::move(*p), std::move(*h), {}});
+  }
   return out;
 }
 
@@ -53,23 +83,21 @@ Expected<RequestLanguage> RequestLanguage::of(const std::vector<ir::HttpRule>& r
   RequestLanguage out;
   for (const ir::HttpRule& rule : rules) {
     if (!rule.symbol.empty()) return Error{"a placeholder: " + rule.symbol};
-    auto method = part(rule.method, any_method());
-    auto path = part(rule.path, any_path());
-    auto host = part(rule.host, any_host());
-    for (const auto* p : {&method, &path, &host}) {
-      if (!*p) return Error{p->error()};
-    }
-    if (method->empty() || path->empty() || host->empty()) continue;
-    Piece piece{std::move(*method), std::move(*path), std::move(*host), {}};
+    auto pieces_of_rule = pieces(rule.method, rule.path, rule.host);
+    if (!pieces_of_rule) return Error{pieces_of_rule.error()};
+    std::vector<HeaderMatch> headers;
     bool matches_nothing = false;
     for (const HeaderMatch& h : rule.headers) {
       // With an action a header never decides; a secret that nobody can read matches nothing.
       matches_nothing = matches_nothing || (h.secret && !h.value);
-      if (h.action == ir::HeaderAction::None) piece.headers.push_back(h);
+      if (h.action == ir::HeaderAction::None) headers.push_back(h);
     }
     if (matches_nothing) continue;
-    std::sort(piece.headers.begin(), piece.headers.end(), less);
-    out.pieces_.push_back(std::move(piece));
+    std::sort(headers.begin(), headers.end(), less);
+    for (Piece& piece : *pieces_of_rule) {
+      piece.headers = headers;
+      out.pieces_.push_back(std::move(piece));
+    }
   }
   return out;
 }
@@ -163,7 +191,7 @@ std::optional<ir::HttpRequest> RequestLanguage::witness() const {
     if (out.method.empty() && p.method.matches(known)) out.method = known;
   }
   if (out.method.empty()) out.method = *p.method.witness();
-  out.path = *p.path.witness();
+  out.path = readable(p.path);
   out.host = *p.host.witness();
   for (const HeaderMatch& h : p.headers) out.headers.emplace_back(h.name, h.value.value_or("x"));
   return out;

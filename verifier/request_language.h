@@ -14,9 +14,21 @@
 
 namespace policyc {
 
+// What the parts of a request can be, as expressions of RE2. The one definition of "any".
+// A method is a token (RFC 9110, section 9.1).
+inline constexpr const char* kAnyMethod = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+// Whatever proxies let through: no blanks, no control characters; fragments stay with the client.
+// Characters beyond ASCII are UTF-8, as RE2 reads them.
+inline constexpr const char* kAnyPath = R"(/[^\x00-\x20#\x7f]*)";
+// The target of a request that is about the server itself. OPTIONS alone may have it (RFC 9112,
+// section 3.2.4).
+inline constexpr const char* kServerMethod = "OPTIONS";
+inline constexpr const char* kServerPath = R"(\*)";
+inline constexpr const char* kAnyHost = R"([^\x00-\x20/?#\\\x7f]+)";
+
 class RequestLanguage {
  public:
-  // Every request that HTTP knows: a method of letters, a path that begins with `/`, some host.
+  // Every request that a proxy lets through: the parts above.
   static RequestLanguage everything();
   // What the rules match. Errors: an expression that no automaton can hold, a placeholder.
   static Expected<RequestLanguage> of(const std::vector<ir::HttpRule>& rules);
@@ -40,6 +52,10 @@ class RequestLanguage {
     ir::Dfa method, path, host;
     std::vector<ir::HeaderMatch> headers;  // sorted by name and value
   };
+  // What the expressions match of the requests that there are; empty = any.
+  static Expected<std::vector<Piece>> pieces(const std::string& method, const std::string& path,
+                                             const std::string& host);
+
   std::vector<Piece> pieces_;  // no part of a piece is empty
 };
 

@@ -17,12 +17,18 @@ std::vector<ir::HttpRule> random_rules(const Choice& pick) {
   std::vector<ir::HttpRule> out;
   for (int i = 0; i < 1 + pick(6); ++i) {
     ir::HttpRule r;
-    r.method = pick.of<std::string>({"", "GET", "POST", "GET|HEAD", "P.*", "HEAD"});
-    r.path = pick.of<std::string>(
-        {"", "/.*", "/a", "/a/.*", "/a/[0-9]+", "/(a|b)/x", "/b?", "/(a|b)", "/b/.*", "/[^/]*"});
+    r.method = pick.of<std::string>(
+        {"", "GET", "POST", "GET|HEAD", "P.*", "HEAD", "GET|M-SEARCH", "OPTIONS", "[A-Z]+"});
+    r.path =
+        pick.of<std::string>({"", "/.*", "/a", "/a/.*", "/a/[0-9]+", "/(a|b)/x", "/b?", "/(a|b)",
+                              "/b/.*", "/[^/]*", R"((?s:/.*|\*))", "/[!-~]*", "/\xC3\xA9"});
     r.host = pick.of<std::string>({"", "", "", "a[.]example", ".*[.]example"});
     if (pick(5) == 0) r.headers.push_back({"x-env", "prod"});
     if (pick(8) == 0) r.headers.push_back({"x-id", std::nullopt});
+    if (pick(10) == 0) {  // about the server itself: by OPTIONS alone
+      r.method = pick.of<std::string>({"", "OPTIONS", "GET|OPTIONS"});
+      r.path = R"(\*)";
+    }
     out.push_back(std::move(r));
   }
   return out;
@@ -35,9 +41,10 @@ bool matches(const std::vector<ir::HttpRule>& rules, const ir::HttpRequest& requ
 
 ir::HttpRequest nearby_request(const Choice& pick) {
   ir::HttpRequest out;
-  out.method = pick.of<std::string>({"GET", "POST", "PUT", "HEAD"});
+  out.method = pick.of<std::string>({"GET", "POST", "PUT", "HEAD", "M-SEARCH", "OPTIONS"});
   out.path = pick.of<std::string>(
-      {"/", "/a", "/a/", "/a/7", "/a/x", "/b/x", "/b/y", "/b", "/c", "/a/7/8"});
+      {"/", "/a", "/a/", "/a/7", "/a/x", "/b/x", "/b/y", "/b", "/c", "/a/7/8", "/\xC3\xA9"});
+  if (out.method == "OPTIONS" && pick(2) == 0) out.path = "*";
   out.host = pick.of<std::string>({"a.example", "b.example", "other"});
   if (pick(3) == 0) out.headers.emplace_back("x-env", pick.of<std::string>({"prod", "test"}));
   if (pick(3) == 0) out.headers.emplace_back("x-id", "1");
@@ -115,7 +122,8 @@ RC_GTEST_PROP(HttpFindings, WhatNeverMatchesMatchesNoRequest, ()) {
   ir::HttpRule rule;
   rule.method = pick.of<std::string>({"", "get", "GET", "Post", "get|POST", "[a-z]+", "GET, POST"});
   rule.path = pick.of<std::string>({"", "a/.*", "/a$/b", ".*/a", "^b", "(a|/b)", "/a#b", "/.*"});
-  rule.host = pick.of<std::string>({"", "a.example/", "a.example:80/.*", "*.example", "[A-Z]+", ".*"});
+  rule.host =
+      pick.of<std::string>({"", "a.example/", "a.example:80/.*", "*.example", "[A-Z]+", ".*"});
   SourceMap sources;
   const FileId file = sources.add("a.yaml", std::string(kWidth, ' '));
   DiagnosticSink sink;

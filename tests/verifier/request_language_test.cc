@@ -16,8 +16,10 @@ std::vector<ir::HttpRule> random_rules(const Choice& pick) {
   std::vector<ir::HttpRule> out;
   for (int i = 0; i < pick(4); ++i) {
     ir::HttpRule r;
-    r.method = pick.of<std::string>({"", "GET", "POST", "GET|HEAD", "P.*"});
-    r.path = pick.of<std::string>({"", "/.*", "/a", "/a/.*", "/a/[0-9]+", "/(a|b)/x", "/b?"});
+    r.method =
+        pick.of<std::string>({"", "GET", "POST", "GET|HEAD", "P.*", "GET|M-SEARCH", "OPTIONS"});
+    r.path = pick.of<std::string>(
+        {"", "/.*", "/a", "/a/.*", "/a/[0-9]+", "/(a|b)/x", "/b?", R"(\*)", "/[!-~]*"});
     r.host = pick.of<std::string>({"", "", "a[.]example", ".*[.]example"});
     if (pick(5) == 0) r.headers.push_back({"x-env", "prod"});
     out.push_back(std::move(r));
@@ -32,8 +34,10 @@ bool matches(const std::vector<ir::HttpRule>& rules, const ir::HttpRequest& requ
 
 ir::HttpRequest nearby_request(const Choice& pick) {
   ir::HttpRequest out;
-  out.method = pick.of<std::string>({"GET", "POST", "PUT", "HEAD"});
-  out.path = pick.of<std::string>({"/", "/a", "/a/", "/a/7", "/a/x", "/b/x", "/b", "/c"});
+  out.method = pick.of<std::string>({"GET", "POST", "PUT", "HEAD", "M-SEARCH", "OPTIONS"});
+  out.path =
+      pick.of<std::string>({"/", "/a", "/a/", "/a/7", "/a/x", "/b/x", "/b", "/c", "/\xC3\xA9"});
+  if (out.method == "OPTIONS" && pick(2) == 0) out.path = "*";
   out.host = pick.of<std::string>({"a.example", "b.example", "other"});
   if (pick(3) == 0) out.headers.emplace_back("x-env", "prod");
   return out;
@@ -67,6 +71,32 @@ RC_GTEST_PROP(RequestLanguage, DifferencesAreWhatSingleRequestsSay, ()) {
   }
   RC_CLASSIFY(only_a->empty(), "nothing left");
   RC_CLASSIFY(both->empty(), "disjoint");
+}
+
+// What RFC 9110 and proxies know beside words of letters and ASCII: each is a request that the
+// rule leaves.
+TEST(RequestLanguage, EveryRequestIsMoreThanLettersAndSlashes) {
+  const auto left = [](const std::string& method, const std::string& path) {
+    const auto rest =
+        RequestLanguage::everything().subtract(*RequestLanguage::matching(method, path, ""));
+    return rest ? rest->witness() : std::nullopt;
+  };
+  const auto dash = left("[A-Za-z]+", "");
+  ASSERT_TRUE(dash);
+  EXPECT_TRUE(ir::regex_matches("[^A-Za-z]+", dash->method)) << dash->method;
+  const auto server = left("", "/.*");
+  ASSERT_TRUE(server);
+  EXPECT_EQ(server->method, "OPTIONS");
+  EXPECT_EQ(server->path, "*");
+  const auto high = left("", R"(/[!-~]*|\*)");
+  ASSERT_TRUE(high);
+  EXPECT_TRUE(ir::regex_matches(R"(/[^\x00-\x7f]+)", high->path)) << high->path;
+  EXPECT_FALSE(left("", R"(/.*|\*)"));
+  // No other method is about the server.
+  EXPECT_TRUE(RequestLanguage::matching("GET|M-SEARCH", R"(\*)", "")->empty());
+  for (const char* method : {"M-SEARCH", "VERSION-CONTROL"}) {
+    EXPECT_FALSE(RequestLanguage::matching(method, "/upnp", "")->empty()) << method;
+  }
 }
 
 TEST(RequestLanguage, WitnessesReadWell) {
