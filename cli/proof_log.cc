@@ -25,12 +25,50 @@ const char* answer_name(Coverage::Answer a) {
   return "unknown";
 }
 
+// The questions that the index in the folder names; nullopt where there is no such index.
+std::optional<std::vector<std::string>> files_of_log(const std::string& dir) {
+  const auto text = read_file(dir + "/index.json");
+  if (!text) return std::nullopt;
+  const auto index = ordered_json::parse(*text, nullptr, false);
+  if (!index.is_object() || !index.contains("questions") || !index["questions"].is_array()) {
+    return std::nullopt;
+  }
+  std::vector<std::string> out;
+  for (const auto& question : index["questions"]) {
+    if (!question.is_object() || !question.contains("file") || !question["file"].is_string()) {
+      return std::nullopt;
+    }
+    const std::string name = question["file"].get<std::string>();
+    // Nothing but what `add` could have written.
+    const std::size_t digits = name.find_first_not_of("0123456789");
+    if (digits != std::string::npos && digits >= 4 && name.substr(digits) == ".smt2") {
+      out.push_back(name);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
+// Makes the folder, or takes away what the index of an earlier log names in it.
+void ProofFolder::prepare() {
+  if (prepared_) return;
+  prepared_ = true;
+  std::error_code code;
+  std::filesystem::create_directories(dir_, code);
+  const bool empty = std::filesystem::is_empty(dir_, code);
+  if (code || empty) return;  // writing will say what is wrong with it
+  const auto files = files_of_log(dir_);
+  if (!files) {
+    failure_ = "it is not empty, and has no index.json of a proof log";
+    return;
+  }
+  for (const std::string& name : *files) std::filesystem::remove(dir_ + "/" + name, code);
+}
+
 void ProofFolder::add(Entry entry, const std::function<std::string()>& text) {
+  if (!dir_.empty()) prepare();
   if (!dir_.empty() && failure_.empty()) {
-    std::error_code code;
-    std::filesystem::create_directories(dir_, code);
     entry.file = fmt::format("{:04}.smt2", entries_.size() + 1);
     if (const auto error = write_file_atomic(dir_ + "/" + entry.file, text())) {
       failure_ = error->message;
@@ -41,6 +79,7 @@ void ProofFolder::add(Entry entry, const std::function<std::string()>& text) {
 
 std::optional<std::string> ProofFolder::finish() {
   if (dir_.empty()) return std::nullopt;
+  prepare();
   ordered_json out;
   out["version"] = 1;
   out["questions"] = ordered_json::array();
@@ -52,8 +91,6 @@ std::optional<std::string> ProofFolder::finish() {
                                 {"steps", e.steps},
                                 {"resources", e.resources}});
   }
-  std::error_code code;
-  std::filesystem::create_directories(dir_, code);
   if (failure_.empty()) {
     if (const auto error = write_file_atomic(dir_ + "/index.json", out.dump(2) + "\n")) {
       failure_ = error->message;

@@ -24,7 +24,8 @@ class ProofFolder {
     std::string file{};                 // given by add
   };
 
-  // `dir` is made if it is not there; empty: nothing is written.
+  // `dir` is made if it is not there; empty: nothing is written. The questions of an earlier log
+  // go; a folder that holds anything but a log is a failure.
   explicit ProofFolder(std::string dir) : dir_(std::move(dir)) {}
   // `text`: makes the question's SMT-LIB, where it is wanted. Nothing is written after a failure.
   void add(Entry entry, const std::function<std::string()>& text);
@@ -33,7 +34,10 @@ class ProofFolder {
   std::size_t size() const { return entries_.size(); }
 
  private:
+  void prepare();
+
   std::string dir_;
+  bool prepared_ = false;
   std::vector<Entry> entries_;
   std::string failure_;
 };

@@ -12,7 +12,7 @@ namespace {
 
 using ir::Direction;
 
-// `toPorts: [{}]`, `icmps: [{fields: []}]`: an entry that names nothing matches nothing (§4.2).
+// `toPorts: [{}]`, `icmps: [{fields: []}]`: an entry that names nothing matches nothing.
 void empty_entries(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
   for (const ir::PortRule& ports : item.ports) {
     if (!ports.ports.empty()) continue;
@@ -130,7 +130,7 @@ void allows_nothing(Context& c) {
                                          "it blocks all {} that no other policy allows",
                                          policy.ref.name, direction));
     if (c.is_netpol(rule)) {
-      d.notes.push_back(fmt::format("policyTypes lists {}, and no rule allows any", direction));
+      d.notes.push_back(fmt::format("the policy isolates {}, and no rule allows any", direction));
       d.help = fmt::format("write `{}: [{{}}]` to allow everything", in ? "ingress" : "egress");
     } else {
       d.notes.emplace_back(

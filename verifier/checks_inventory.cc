@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -109,8 +110,7 @@ void cidr_of_member(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
       .help = help;
 }
 
-// Port names that lead nowhere: an allow by such a name lets nothing through, a deny stops nothing
-// (§5.2).
+// Port names that lead nowhere: an allow by such a name lets nothing through, a deny stops nothing.
 void port_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
   const ir::Inventory& inv = c.world.inventory;
   std::vector<const ir::Pod*> declaring;  // pods whose names count
@@ -180,27 +180,30 @@ const ir::Service* service_of(const Context& c, const ir::Peer& peer) {
   return nullptr;
 }
 
-// The numbers that a Service's port leads to; a name is looked up in its pods.
-std::vector<std::uint16_t> targets(const Context& c, const ir::Peer& peer,
-                                   const ir::ServicePort& port) {
+// The numbers that a Service's port leads to; a name is looked up in its pods, all of which must be
+// known. Empty: nobody knows.
+std::set<std::uint16_t> targets(const Context& c, const ir::Peer& peer,
+                                const ir::ServicePort& port) {
   if (port.target_name.empty()) return {port.target_port != 0 ? port.target_port : port.port};
-  std::vector<std::uint16_t> out;
+  std::set<std::uint16_t> out;
+  if (!c.complete) return out;
   for (std::size_t i = 0; i < c.pods.size(); ++i) {
     if (!peer.selector.matches(c.pods[i])) continue;
     for (const ir::ContainerPort& p : c.world.inventory.pods[i].ports) {
-      if (p.name == port.target_name && p.protocol == port.protocol) out.push_back(p.port);
+      if (p.name == port.target_name && p.protocol == port.protocol) out.insert(p.port);
     }
   }
   return out;
 }
 
-// toServices beside the Service's own port: policy sees the port of the pods (§4.4, §11.26).
+// toServices beside the Service's own port: policy looks once the Service's address and port have
+// been replaced by a pod's.
 void service_ports(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
   for (const ir::PortRule& ports : item.ports) {
     for (const ir::Port& p : ports.ports) {
       if (p.number == 0 || p.end != 0 || !p.name.empty() || !p.symbol.empty()) continue;
       const ir::Service* wrong = nullptr;
-      std::uint16_t meant = 0;
+      std::set<std::uint16_t> meant;
       bool reached = false;
       for (const ir::Peer& peer : item.peers) {
         const ir::Service* service =
@@ -211,11 +214,11 @@ void service_ports(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
         }
         for (const ir::ServicePort& port : service->ports) {
           const auto numbers = targets(c, peer, port);
-          if (numbers.empty() || std::count(numbers.begin(), numbers.end(), p.number) != 0) {
+          if (numbers.empty() || numbers.count(p.number) != 0) {
             reached = true;
           } else if (port.port == p.number) {
             wrong = service;
-            meant = numbers.front();
+            meant.insert(numbers.begin(), numbers.end());
           }
         }
       }
@@ -224,10 +227,11 @@ void service_ports(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
           DiagCode::ServicePortNotTarget, rule, p.range,
           fmt::format("{} is the port of Service {}/{}, whose pods listen on {}: policy sees the "
                       "port of the pods, so this {} nothing",
-                      p.text, wrong->ns, wrong->name, meant, item.deny ? "denies" : "allows"),
+                      p.text, wrong->ns, wrong->name, fmt::join(meant, " and "),
+                      item.deny ? "denies" : "allows"),
           item.origin.path);
       if (wrong->range.known()) d.labels.push_back({wrong->range, "the Service"});
-      d.help = fmt::format("write `{}`", meant);
+      d.help = fmt::format("write `{}`", fmt::join(meant, "` and `"));
     }
   }
 }
@@ -235,7 +239,7 @@ void service_ports(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
 void missing_services(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
   if (!item.services_unmatched) return;
   if (item.deny) {
-    // Whoever is named: a deny section never looks Services up (§4.4).
+    // Whoever is named: Cilium never looks Services up in a deny section.
     c.report(DiagCode::ServicesInDeny, rule, item.origin.range,
              item.any_peer ? "`toServices` is never looked up in a deny section: this denies "
                              "everybody on these ports"

@@ -301,8 +301,9 @@ void Search::explain(Diagnostic& d, const Redundancy& r, ItemRef self, const std
       d.witness = scene_json(*scene);
     }
   }
-  d.notes.emplace_back(c_.complete ? "proved for every pod that could exist in this cluster"
-                                   : "proved for every pod that could exist");
+  d.notes.emplace_back(c_.complete || universe_.of_this_cluster_only()
+                           ? "proved for every pod that could exist in this cluster"
+                           : "proved for every pod that could exist");
   d.proof = r.by_solver ? "z3" : "exact";
 }
 

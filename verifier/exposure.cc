@@ -59,7 +59,7 @@ std::string pods_in_words(const ir::Selector& selector) {
 }
 
 // Whoever has no labels of pods, and is selected all the same: ", world, nodes and host" where the
-// selector only says what must be absent (§3.2).
+// selector only says what must be absent.
 std::string beside_pods(const ir::Selector& selector) {
   std::vector<std::string> who;
   for (const auto& [entity, name] : {std::pair("world", "world"), std::pair("remote-node", "nodes"),

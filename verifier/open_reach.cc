@@ -262,7 +262,11 @@ class Search {
     std::vector<const ir::Rule*> rules;
     ir::Inventory scratch;
     auto pod = universe_.peer_pod(point, scratch);
-    if (!pod) return rules;
+    if (!pod) {
+      unknown(
+          "a pod of another cluster, or one whose labels a placeholder leaves open, may be let in");
+      return rules;
+    }
     pod->name = "some-pod";
     ir::World world = world_;
     if (world.inventory.find_namespace(pod->ns) == nullptr) {

@@ -146,8 +146,10 @@ Universe::Universe(const ir::World& world) : world_(world) {
       key.values.erase(std::unique(key.values.begin(), key.values.end()), key.values.end());
       if (name == ir::kNamespaceKey) key.absent = false;
       if (name == ir::kClusterKey) {
-        // Other clusters are there only where a policy speaks of one.
+        // Other clusters are there where a policy speaks of one, and where this one has a name of
+        // its own: a cluster needs one to join a mesh.
         const bool mesh =
+            settings.cluster_name != ir::Settings{}.cluster_name ||
             std::any_of(key.values.begin(), key.values.end(),
                         [&](const std::string& v) { return v != settings.cluster_name; });
         key.absent = false;
@@ -240,6 +242,11 @@ bool Universe::narrow_pod(Box& box, const ir::Requirement& r, const Keys& keys,
   if (r.cidr || !of_pods(r.source)) return negative(r.op);
   const Key& key = keys.at(canonical(r.key));
   return box.restrict(key.dimension, key.points(r));
+}
+
+bool Universe::of_this_cluster_only() const {
+  const auto cluster = peer_keys_.find(std::string(ir::kClusterKey));
+  return cluster != peer_keys_.end() && !cluster->second.other;
 }
 
 std::vector<Box> Universe::subjects(const ir::Rule& rule) const {

@@ -21,6 +21,8 @@ class Universe {
   explicit Universe(const ir::World& world);
 
   const FlowSpace& space() const { return space_; }
+  // Whether policies tell clusters apart, and pods of others were taken not to be there.
+  bool of_this_cluster_only() const;
   // Boxes are disjoint, and hold every L4 key. Empty: nobody.
   std::vector<Box> subjects(const ir::Rule& rule) const;
   const std::vector<Box>& peers(const ir::Selector& selector, bool of_node_labels) const;
