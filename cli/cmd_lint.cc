@@ -9,6 +9,7 @@
 #include "cli/proof_log.h"
 #include "cli/render.h"
 #include "cli/silence.h"
+#include "frontend/kustomization.h"
 #include "frontend/lower.h"
 #include "frontend/upgrade.h"
 #include "ir/base/diag_code.h"
@@ -45,6 +46,7 @@ void check_meaning(const LintOptions& o, Input& input, ProofLog* proofs) {
   }
   world.inventory = std::move(input.loaded.inventory);
   CheckOptions options;
+  options.roots = frontend::kustomization_roots(input.loaded);
   if (proofs != nullptr) {
     options.proofs = [&](const ProofStep& step) { proofs->hear(step); };
     if (o.cross_check) options.decider = [&](const Question& q) { return proofs->decide(q); };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "frontend/discover.h"
+#include "frontend/load.h"
 
 namespace policyc::frontend {
 namespace {
@@ -291,6 +292,39 @@ std::string DeploymentMap::set_for(const std::string& file) const {
   const std::size_t above = unit_above(file);
   // Outside of every kustomization nothing says what is deployed together: the folder is the unit.
   return above == kNone ? parent_path(file) : units_[above].set;
+}
+
+std::string DeploymentMap::root_for(const std::string& file) const {
+  const auto it = listed_by_.find(file);
+  if (it == listed_by_.end()) return "";
+  const std::vector<std::size_t>& owners = it->second;
+  const std::string& root = units_[owners.front()].set;
+  const bool same = std::all_of(owners.begin(), owners.end(),
+                                [&](std::size_t u) { return units_[u].set == root; });
+  return same ? root : "";
+}
+
+std::vector<std::string> kustomization_roots(const Loaded& loaded) {
+  const auto path_of = [&](FileId file) {
+    const std::string& path = loaded.sources->path(file);
+    return path.empty() || path == "-" ? std::string() : absolute_path(path);
+  };
+  DeploymentMap map;
+  for (FileId file = 0; file < loaded.streams.size(); ++file) {
+    for (const YamlDocument& document : loaded.streams[file]->documents()) {
+      if (kustomization_kind(*document.root, loaded.sources->path(file)) ==
+          KustomizationKind::Kustomize) {
+        map.add_kustomization(path_of(file), *document.root);
+      }
+    }
+  }
+  map.finish({});
+  std::vector<std::string> out;
+  for (const LoadedPolicy& policy : loaded.policies) {
+    const FileId file = policy.ast.file;
+    out.push_back(file == kNoFile ? "" : map.root_for(path_of(file)));
+  }
+  return out;
 }
 
 }  // namespace policyc::frontend

@@ -36,10 +36,15 @@ class DeploymentMap {
   // folder above.
   NamespaceAnswer namespace_for(const std::string& file) const;
 
-  // The folder of the kustomization root that deploys the file. A file outside every kustomization, or
-  // deployed by several roots, is a set with those that share its folder. "" for what Flux
+  // The folder of the kustomization root that deploys the file. A file outside every kustomization,
+  // or deployed by several roots, is a set with those that share its folder. "" for what Flux
   // Kustomizations outside every kustomization deploy: these belong together.
   std::string set_for(const std::string& file) const;
+
+  // The folder of the kustomization root that lists the file, by itself or by way of listed
+  // folders. Empty where no kustomization names the file: one that merely stands above says
+  // nothing. A folder that several roots list is deployed as a whole all the same.
+  std::string root_for(const std::string& file) const;
 
   // Named as a patch, a values file or the like: no object of its own.
   bool is_patch(const std::string& file) const { return patches_.contains(file); }
@@ -77,5 +82,9 @@ class DeploymentMap {
   std::map<std::string, std::vector<std::size_t>> listed_by_;  // file → units whose lists name it
   std::set<std::string> patches_;
 };
+
+struct Loaded;
+// By policy: root_for its file.
+std::vector<std::string> kustomization_roots(const Loaded& loaded);
 
 }  // namespace policyc::frontend

@@ -32,6 +32,14 @@ Context::Context(const ir::World& w, const SourceMap& s, DiagnosticSink& k, cons
   std::map<std::pair<std::string, PolicyRef>, int> count;
   for (const ir::Policy& p : policies) ++count[{p.set, p.ref}];
   for (const ir::Policy& p : policies) has_alternatives.push_back(count[{p.set, p.ref}] > 1);
+  std::map<std::tuple<std::string, std::string, std::string>, std::size_t> deployments;
+  for (std::size_t i = 0; i < policies.size(); ++i) {
+    const std::string root = i < options.roots.size() ? options.roots[i] : "";
+    const auto key = complete
+                         ? std::tuple(policies[i].set, std::string(), std::string())
+                         : std::tuple(policies[i].set, root, root.empty() ? policies[i].file : "");
+    deployment.push_back(deployments.try_emplace(key, deployments.size()).first->second);
+  }
   for (const ir::Rule& r : world.policies.rules) sets[policies[r.policy].set].push_back(&r);
   for (const ir::Pod& pod : world.inventory.pods) {
     pods.push_back(ir::pod_identity(world.inventory, world.settings, pod));

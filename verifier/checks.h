@@ -2,6 +2,9 @@
 // say.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "ir/base/diagnostic.h"
 #include "ir/base/source.h"
 #include "ir/evaluate.h"
@@ -12,6 +15,8 @@ namespace policyc {
 struct CheckOptions {
   ProofListener proofs;  // hears every question that a proof is made of
   Decider decider;       // asked where the algebra gives up
+  // By policy: the kustomization root that lists its file; "" (or no entry): none does.
+  std::vector<std::string> roots = {};
 };
 
 // Reports every finding POL0301–POL0399 about the accepted policies of the world. Findings that

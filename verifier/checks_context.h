@@ -20,6 +20,10 @@ struct Context {
   const CheckOptions& options;
   bool complete = false;               // the inventory names everybody there is
   std::vector<char> has_alternatives;  // by policy: kind/namespace/name occurs again in its set
+  // By policy; those with the same number are in force together. A deployment set is one where the
+  // inventory is complete; else what one kustomization root lists, or a file alone, since files
+  // that merely lie beside each other are often variants.
+  std::vector<std::size_t> deployment;
   std::map<std::string, std::vector<const ir::Rule*>> sets;  // rules by deployment set
   std::vector<ir::LabelSet> pods;                            // identities of inventory pods
   // Every rule, once, with `f(rule)`.
@@ -33,6 +37,9 @@ struct Context {
   // The rules that are in force together with `rule`, itself included. With `certain`, only rules
   // that no alternative of their policy replaces.
   std::vector<const ir::Rule*> companions(const ir::Rule& rule, bool certain) const;
+  bool deployed_together(const ir::Rule& a, const ir::Rule& b) const {
+    return deployment[a.policy] == deployment[b.policy];
+  }
   // Whether each endpoint of `narrow` is certainly one of `wide`.
   bool subject_covers(const ir::Rule& wide, const ir::Rule& narrow) const;
   // Whether some endpoint may be selected by both.

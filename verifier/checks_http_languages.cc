@@ -407,16 +407,13 @@ class Covers {
     return out;
   }
 
-  // Files that merely lie in one folder are often variants, applied one at a time.
-  bool deployed_together(const ir::Rule& a, const ir::Rule& b) const {
-    const ir::Policy &p = c_.policy_of(a), &q = c_.policy_of(b);
-    return c_.has_alternatives[a.policy] == 0 && c_.has_alternatives[b.policy] == 0 &&
-           (p.file == q.file || !p.set.empty());
-  }
-
   bool covers(const Place& wide, const Place& narrow) const {
     const bool other_policy = wide.rule->policy != narrow.rule->policy;
-    if (other_policy && !deployed_together(*wide.rule, *narrow.rule)) return false;
+    if (other_policy && (c_.has_alternatives[wide.rule->policy] != 0 ||
+                         c_.has_alternatives[narrow.rule->policy] != 0 ||
+                         !c_.deployed_together(*wide.rule, *narrow.rule))) {
+      return false;
+    }
     if (wide.item->auth != narrow.item->auth || wide.ports->tls != narrow.ports->tls) return false;
     const auto& ports = narrow.ports->ports;
     const bool all_ports = std::all_of(ports.begin(), ports.end(), [&](const ir::Port& n) {

@@ -316,9 +316,7 @@ class Conflicts {
       std::vector<const ir::Rule*> rules;
       for (const ir::Rule* other : c_.companions(rule, true)) {
         if (!certain(*other) || !may_conflict(*other)) continue;
-        // Files that merely lie in one folder are often variants, applied one at a time.
-        const ir::Policy &a = c_.policy_of(rule), &b = c_.policy_of(*other);
-        if (a.file != b.file && a.set.empty()) continue;
+        if (!c_.deployed_together(rule, *other)) continue;
         if (c_.subject_covers(*other, rule)) rules.push_back(other);
       }
       merge(rules, rule, fmt::format("the endpoints of `{}`", c_.policy_of(rule).ref.name),

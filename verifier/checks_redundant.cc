@@ -41,41 +41,12 @@ std::string parent(const std::string& path) {
   return slash == std::string::npos ? std::string() : path.substr(0, slash);
 }
 
-// Whether a kustomization of the input stands in the folder of the file or above it. Elsewhere a
-// deployment set is a guess, and its files may be alternatives that are applied one at a time.
-class Kustomizations {
- public:
-  explicit Kustomizations(const SourceMap& sources) {
-    for (FileId f = 0; f < sources.size(); ++f) {
-      const std::string& path = sources.path(f);
-      const std::string name = path.substr(path.rfind('/') + 1);
-      if (name == "kustomization.yaml" || name == "kustomization.yml" || name == "Kustomization") {
-        folders_.insert(parent(path));
-      }
-    }
-  }
-  bool above(const std::string& file) const {
-    if (folders_.empty()) return false;
-    for (std::string at = parent(file);; at = parent(at)) {
-      if (folders_.count(at) != 0) return true;
-      if (at.empty()) return false;
-    }
-  }
-
- private:
-  std::set<std::string> folders_;
-};
-
 // The groups, in the order of their first policies.
 std::vector<Together> groups(const Context& c) {
-  const Kustomizations kustomizations(c.sources);
-  std::map<std::string, std::size_t> index;
+  std::map<std::size_t, std::size_t> index;  // by deployment
   std::vector<std::vector<std::size_t>> rules;
   for (std::size_t i = 0; i < c.rules().size(); ++i) {
-    const ir::Policy& p = c.policy_of(c.rules()[i]);
-    std::string key = p.set;
-    if (!c.complete && !kustomizations.above(p.file)) key += "\n" + p.file;
-    const auto [it, fresh] = index.try_emplace(key, rules.size());
+    const auto [it, fresh] = index.try_emplace(c.deployment[c.rules()[i].policy], rules.size());
     if (fresh) rules.emplace_back();
     rules[it->second].push_back(i);
   }

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "frontend/kustomization.h"
 #include "frontend/load.h"
 #include "frontend/lower.h"
 #include "ir/base/diag_code.h"
@@ -50,6 +51,7 @@ Lint lint_options(frontend::LoadOptions options, ir::Settings base = {}) {
   // What the algebra says is put to the solver, too.
   static Solver solver;
   CheckOptions checks;
+  checks.roots = frontend::kustomization_roots(out.loaded);
   checks.proofs = [](const ProofStep& step) {
     if (!Solver::available()) return;
     EXPECT_EQ(solver.solve(*step.question).answer == Solution::Answer::Covered,

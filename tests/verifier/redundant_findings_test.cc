@@ -11,6 +11,7 @@
 #include <map>
 #include <set>
 
+#include "frontend/kustomization.h"
 #include "frontend/load.h"
 #include "frontend/lower.h"
 #include "ir/base/diag_code.h"
@@ -65,6 +66,7 @@ Linted lint(frontend::LoadOptions options) {
   out.world.policies = frontend::lower(out.loaded, out.world.settings);
   out.world.inventory = out.loaded.inventory;
   CheckOptions checks;
+  checks.roots = frontend::kustomization_roots(out.loaded);
   checks.proofs = [](const ProofStep& step) { cross_check().hear(step); };
   run_checks(out.world, *out.loaded.sources, out.sink, checks);
   return out;
