@@ -167,9 +167,9 @@ void add_isolation(std::vector<std::string>& out, const ir::World& world, const 
   look(verdict.ingress, ir::Direction::Ingress);
 }
 
-// Probed ports as ranges: each probe stands for the ports up to the next probe of its protocol.
-std::string probed_ports(const std::vector<ir::Flow>& flows,
-                         const std::vector<std::size_t>& chosen) {
+// Probed ports; as ranges where each probe stands for the ports up to the next one, too.
+std::string probed_ports(const PreparedQuestion& question, const std::vector<std::size_t>& chosen) {
+  const std::vector<ir::Flow>& flows = question.flows;
   std::map<ir::Protocol, std::set<std::uint16_t>> starts;
   for (const ir::Flow& f : flows) starts[f.protocol].insert(f.port);
   ir::Connection c;
@@ -182,10 +182,11 @@ std::string probed_ports(const std::vector<ir::Flow>& flows,
     span.protocol = f.protocol;
     span.from = f.port == *list.begin() ? std::uint16_t{0} : f.port;
     span.to = next == list.end() ? std::uint16_t{65535} : static_cast<std::uint16_t>(*next - 1);
-    if (icmp) {
+    if (icmp || !question.ranges) {
       span.from = f.port;
       span.to = f.port;
     }
+    if (std::find(c.spans.begin(), c.spans.end(), span) != c.spans.end()) continue;
     if (!c.spans.empty() && c.spans.back().protocol == span.protocol && !icmp &&
         c.spans.back().to + 1 == span.from) {
       c.spans.back().to = span.to;
@@ -277,6 +278,10 @@ std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMa
 
 Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQuestion& question) {
   Answer out;
+  if (question.flows.empty()) {
+    out.headline = fmt::format("no: {}, so nobody answers there", question.nobody);
+    return out;
+  }
   std::vector<std::size_t> yes;
   std::vector<std::size_t> no;
   std::vector<std::size_t> open;
@@ -314,17 +319,19 @@ Answer answer(const ir::World& world, const SourceMap& sources, const PreparedQu
   const std::string act = act_text(shown.l7);
   std::string where = ports ? "" : " on " + port_text(shown);
   if (ports && out.word == Answer::Word::Yes) {
-    where =
-        no.empty() && open.empty() ? ", on every port" : " on " + probed_ports(question.flows, yes);
+    const bool every = question.ranges && no.empty() && open.empty();
+    where = every ? ", on every port" : " on " + probed_ports(question, yes);
   }
-  if (ports && out.word == Answer::Word::No) where = " on any port";
+  if (ports && out.word == Answer::Word::No) {
+    where = question.ranges ? " on any port" : " on " + probed_ports(question, no);
+  }
   const char* can = out.word == Answer::Word::No ? "cannot" : "can";
   if (out.word == Answer::Word::Depends) can = "may or may not";
   out.headline =
       fmt::format("{}: {} {} {} {}{}", answer_word(out.word), party_name(world, shown.from), can,
                   act, party_name(world, shown.to), where);
   if (ports && out.word == Answer::Word::Yes && !no.empty()) {
-    out.lines.push_back("  refused: " + probed_ports(question.flows, no));
+    out.lines.push_back("  refused: " + probed_ports(question, no));
   }
   std::vector<std::size_t> explain = {out.deciding};
   // A witness for each side where the parties differ.

@@ -16,7 +16,7 @@ struct Answer {
   enum class Word { Yes, No, Depends } word = Word::No;
   std::string headline;                   // "yes: default/a can reach default/b on TCP/80"
   std::vector<std::string> lines;         // the explanation, indented, without line breaks
-  std::vector<ir::FlowVerdict> verdicts;  // one for each flow of the question
+  std::vector<ir::FlowVerdict> verdicts;  // one for each flow; none where nobody answers there
   std::size_t deciding = 0;               // index of the flow that stands for the answer
 };
 

@@ -137,7 +137,7 @@ std::optional<Expected<Claim>> parse_claim(const std::string& sentence) {
   };
   std::size_t i = 1;
   while (i < words.size() && !is_verb(words[i])) subject.push_back(words[i++]);
-  while (i < words.size() && is_verb(words[i])) ++i;
+  while (i < words.size() && is_verb(words[i]) && words[i] != "CONNECT") ++i;
   if (i < words.size() && is_method(words[i])) {
     RequestSet request;
     request.method = words[i++];
@@ -264,15 +264,50 @@ Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) c
   return out;
 }
 
+Expected<std::vector<ClaimWorld::Targets>> ClaimWorld::targets(
+    const PartySet& set, const std::vector<ir::PortSpan>& ports) const {
+  const auto all = members(set);
+  if (!all) return Error{all.error()};
+  std::vector<Targets> out;
+  const auto add = [&](const ir::GraphParty& party, const std::vector<ir::PortSpan>& on) {
+    const auto of_id = [&](const ir::GraphParty& p) { return p.id == party.id; };
+    if (std::none_of(all->begin(), all->end(), of_id)) return;
+    auto same =
+        std::find_if(out.begin(), out.end(), [&](const Targets& t) { return t.ports == on; });
+    if (same == out.end()) same = out.insert(out.end(), {{}, on});
+    if (std::none_of(same->parties.begin(), same->parties.end(), of_id)) {
+      same->parties.push_back(party);
+    }
+  };
+  if (!set.name.empty()) {
+    const auto side = resolve_side(world_, set.name, ns_);
+    if (side && side->service && !side->service->ports.empty()) {
+      if (!has_service_port(*side->service, ports)) return Error{lacks_port(*side->service, ports)};
+      for (const ir::GraphParty& p : *all) {
+        const auto spans = back_end_spans(world_, *side->service, party_of(p), ports);
+        if (!spans.empty()) add(p, spans);
+      }
+      return out;
+    }
+  }
+  for (const PartySet& s : set.any_of) {
+    const auto some = targets(s, ports);
+    if (!some) return some;
+    for (const Targets& t : *some) {
+      for (const ir::GraphParty& p : t.parties) add(p, t.ports);
+    }
+  }
+  if (set.any_of.empty()) out.push_back({*all, ports});
+  return out;
+}
+
 Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
   auto from = members(claim.from);
   if (!from) return Error{from.error()};
-  auto to = members(claim.to);
+  const auto to = targets(claim.to, claim.ports);
   if (!to) return Error{to.error()};
   ReachClaim reach;
   reach.from = std::move(*from);
-  reach.to = std::move(*to);
-  reach.ports = claim.ports;
   reach.allow = claim.allow;
   if (claim.requests) {
     const RequestSet& r = *claim.requests;
@@ -291,7 +326,42 @@ Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
     }
     reach.requests = std::move(*language);
   }
-  return policyc::decide(world_, connectivity_, reach);
+  ReachResult out;
+  for (const Targets& t : *to) {
+    reach.to = t.parties;
+    reach.ports = t.ports;
+    ReachResult part = policyc::decide(world_, connectivity_, reach);
+    part.pairs += out.pairs;
+    if (out.kind == ReachResult::Kind::Unknown && part.kind == ReachResult::Kind::Holds) {
+      part.kind = out.kind;
+      part.why = out.why;
+    }
+    out = std::move(part);
+    if (out.kind == ReachResult::Kind::Fails) break;
+  }
+  if (world_.settings.host_firewall) about_nodes(claim, reach.from, *to, out);
+  return out;
+}
+
+// Connectivity judges pods only. Under the host firewall nodes refuse, too: what passes by it may
+// not pass.
+void ClaimWorld::about_nodes(const Claim& claim, const std::vector<ir::GraphParty>& from,
+                             const std::vector<Targets>& to, ReachResult& result) const {
+  const auto node = [&](const ir::GraphParty& p) { return stands_for_node(world_, party_of(p)); };
+  const auto some = [&](const std::vector<ir::GraphParty>& list) {
+    return std::any_of(list.begin(), list.end(), node);
+  };
+  const bool open =
+      claim.allow
+          ? result.kind == ReachResult::Kind::Holds &&
+                (some(from) || std::any_of(to.begin(), to.end(),
+                                           [&](const Targets& t) { return some(t.parties); }))
+          : result.counterexample && (stands_for_node(world_, result.counterexample->from) ||
+                                      stands_for_node(world_, result.counterexample->to));
+  if (!open) return;
+  result.kind = ReachResult::Kind::Unknown;
+  result.counterexample.reset();
+  result.why = "claims do not judge the host firewall; ask `can A reach B` of the nodes";
 }
 
 namespace {
@@ -345,12 +415,12 @@ std::optional<ir::Selector> any_pods(const PartySet& set) {
 std::optional<OpenAnswer> ClaimWorld::decide_for_any_pod(const Claim& claim) const {
   if (claim.allow || claim.requests) return std::nullopt;
   auto from = any_pods(claim.from);
-  const auto to = members(claim.to);
-  if (!from || !to) return std::nullopt;
+  const auto to = targets(claim.to, claim.ports);
+  if (!from || !to || to->size() != 1) return std::nullopt;
   OpenClaim open;
   open.from = std::move(*from);
-  open.ports = claim.ports;
-  for (const ir::GraphParty& p : *to) {
+  open.ports = to->front().ports;
+  for (const ir::GraphParty& p : to->front().parties) {
     if (p.pod == SIZE_MAX) return std::nullopt;
     open.to.push_back(p.pod);
   }

@@ -57,7 +57,17 @@ class ClaimWorld {
   std::optional<OpenAnswer> decide_for_any_pod(const Claim& claim) const;
 
  private:
+  // Targets on the same ports (empty = all).
+  struct Targets {
+    std::vector<ir::GraphParty> parties;
+    std::vector<ir::PortSpan> ports;
+  };
   Expected<std::vector<ir::GraphParty>> members(const PartySet& set) const;
+  // The back ends of a Service are meant on the ports that its own lead to.
+  Expected<std::vector<Targets>> targets(const PartySet& set,
+                                         const std::vector<ir::PortSpan>& ports) const;
+  void about_nodes(const Claim& claim, const std::vector<ir::GraphParty>& from,
+                   const std::vector<Targets>& to, ReachResult& result) const;
 
   const ir::World& world_;
   std::string ns_;

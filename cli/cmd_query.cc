@@ -7,6 +7,7 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cli/answer.h"
 #include "cli/claims.h"
@@ -199,9 +200,9 @@ int answer_claim(const QueryOptions& options, const Engine& engine, const Claim&
                       : fmt::format("decided at pair {}", result->pairs));
     for (const std::string& line : lines) fmt::print(env.out, "{}\n", line);
   }
-  if (options.expect.empty()) return kOk;
-  if (open) return kUndecided;
-  return holds == (options.expect == "true") ? kOk : kFindings;
+  if (options.expect.empty() || (!open && options.expect == word)) return kOk;
+  fmt::print(env.err, "policyc: expected {}, the answer is {}\n", options.expect, word);
+  return open ? kUndecided : kFindings;
 }
 
 // "what can X reach" over several connections in a row.
@@ -241,6 +242,39 @@ int list_hops(const QueryOptions& options, const Engine& engine, const Question&
   return kOk;
 }
 
+// What a list asks of a Service, as its ports.
+Expected<std::vector<ir::PortSpan>> service_spans(const ir::Service& service, const Question& q) {
+  std::vector<ir::PortSpan> out;
+  if (!q.port_name.empty()) {
+    for (const ir::ServicePort& p : service.ports) {
+      const bool named = p.name == q.port_name || p.target_name == q.port_name;
+      if (named && (!q.protocol || *q.protocol == p.protocol)) {
+        out.push_back({p.protocol, p.port, p.port, ""});
+      }
+    }
+    if (out.empty()) return Error{lacks_port(service, "named " + q.port_name)};
+  } else if (q.port || q.protocol) {
+    const std::vector<ir::Protocol> any = {ir::kProtoTcp, ir::kProtoUdp, ir::kProtoSctp};
+    for (const ir::Protocol p : q.protocol ? std::vector{*q.protocol} : any) {
+      out.push_back({p, q.port.value_or(0), q.port.value_or(65535), ""});
+    }
+    if (!has_service_port(service, out)) return Error{lacks_port(service, out)};
+  }
+  return out;
+}
+
+// The part of the connection on these ports.
+ir::Connection only_on(const ir::Connection& connection, const std::vector<ir::PortSpan>& ports) {
+  std::set<ir::PortSpan> out;
+  for (const ir::PortSpan& s : connection.spans) {
+    for (const ir::PortSpan& p : ports) {
+      const auto from = std::max(s.from, p.from), to = std::min(s.to, p.to);
+      if (s.protocol == p.protocol && from <= to) out.insert({s.protocol, from, to, s.parser});
+    }
+  }
+  return {{out.begin(), out.end()}, false};
+}
+
 // "who can reach X", "what can X reach".
 int list_connections(const QueryOptions& options, const Engine& engine, const Question& q,
                      Env& env) {
@@ -255,10 +289,25 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   if (!side) return usage_error(env, side.error());
   const ir::Resolved resolved =
       ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
+  // Lists judge pods only; nodes are policy subjects under the host firewall.
+  const bool nodes_out = engine.world.settings.host_firewall;
+  if (nodes_out && std::any_of(side->parties.begin(), side->parties.end(),
+                               [&](const auto& p) { return stands_for_node(engine.world, p); })) {
+    return usage_error(env, fmt::format("lists do not judge the host firewall; ask `can A reach B` "
+                                        "of `{}`",
+                                        name));
+  }
   auto asked = graph_side(engine, resolved, *side);
   if (!asked) return usage_error(env, asked.error());
+  const std::optional<ir::Service> service = who ? side->service : std::nullopt;
+  std::vector<ir::PortSpan> wanted;  // of the Service
+  if (service) {
+    auto spans = service_spans(*service, q);
+    if (!spans) return usage_error(env, spans.error());
+    wanted = std::move(*spans);
+  }
   std::optional<std::uint16_t> port = q.port;
-  if (!q.port_name.empty()) {
+  if (!q.port_name.empty() && !service) {
     port = ir::egress_ports(engine.world.inventory)
                .find(q.port_name, q.protocol.value_or(ir::kProtoTcp));
     if (!port)
@@ -271,9 +320,21 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   if (outsider) {
     std::erase_if(others, [](const ir::GraphParty& p) { return p.pod == SIZE_MAX; });
   }
+  if (nodes_out) {
+    std::erase_if(others, [&](const ir::GraphParty& p) {
+      return stands_for_node(engine.world, party_of(p));
+    });
+  }
   Graph graph = who ? build_graph(engine.world, resolved, others, *asked)
                     : build_graph(engine.world, resolved, *asked, others);
-  if (port || q.protocol) {
+  if (service && !service->ports.empty()) {
+    for (GraphEdge& e : graph.edges) {
+      const auto spans =
+          back_end_spans(engine.world, *service, party_of(graph.parties[e.dst]), wanted);
+      e.connection = only_on(e.connection, spans);
+    }
+    std::erase_if(graph.edges, [](const GraphEdge& e) { return e.connection.none(); });
+  } else if (port || q.protocol) {
     for (GraphEdge& e : graph.edges) {
       std::erase_if(e.connection.spans, [&](const ir::PortSpan& s) {
         if (q.protocol && s.protocol != *q.protocol) return true;
@@ -302,6 +363,10 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
     for (const GraphEdge& e : graph.edges) {
       fmt::print(env.out, "  {:<{}}  {}\n", other(e), width, ir::connection_text(e.connection));
     }
+  }
+  if (options.format == "text" && service) fmt::print(env.out, "note: {}\n", side->note);
+  if (nodes_out) {
+    fmt::print(env.err, "policyc: nodes are not listed: lists do not judge the host firewall\n");
   }
   if (const std::string note = plugin_note(engine.world); !note.empty()) {
     fmt::print(env.err, "policyc: {}\n", note);
@@ -335,8 +400,11 @@ int answer_one(const QueryOptions& options, const Engine& engine, const Question
   std::vector<std::string> notes = prepared->notes;
   for (std::string& note : refused_policies(engine)) notes.push_back(std::move(note));
   if (options.format == "json") {
-    nlohmann::ordered_json out = answer_json(engine.world, a.verdicts[a.deciding]);
-    out["flow"] = flow_json(engine.world, prepared->flows[a.deciding]);
+    nlohmann::ordered_json out;
+    if (!a.verdicts.empty()) {
+      out = answer_json(engine.world, a.verdicts[a.deciding]);
+      out["flow"] = flow_json(engine.world, prepared->flows[a.deciding]);
+    }
     out["answer"] = answer_word(a.word);
     out["explanation"] = nlohmann::ordered_json::array();
     out["explanation"].push_back(a.headline);

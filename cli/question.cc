@@ -29,7 +29,8 @@ std::string upper(std::string text) {
 bool is_method(const std::string& word) {
   static const std::set<std::string> kMethods = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",
                                                  "DELETE", "OPTIONS", "CONNECT", "TRACE"};
-  return kMethods.count(upper(word)) != 0;
+  // `connect to` is reaching; the method is written CONNECT.
+  return kMethods.count(upper(word)) != 0 && (lower(word) != "connect" || word == "CONNECT");
 }
 
 // Words between which a side of the question stands.
@@ -158,6 +159,12 @@ Expected<Question> parse_sentence(const std::string& sentence) {
     q.kind = Question::Kind::What;
     q.from = join_words(words, at, verb);
     if (q.from.empty()) return error(fmt::format("what can who reach? {}", kHelp));
+    if (const std::string rest = object(verb + 1); !rest.empty() && lower(rest) != "to") {
+      return error(fmt::format(
+          "`{}` is left over: `what can X reach` lists everybody; to ask of one, write `can {} "
+          "reach Y on 80`",
+          rest, q.from));
+    }
     return q;
   }
   const std::string first = word(at);
@@ -382,13 +389,33 @@ Expected<ResolvedSide> find_side(const ir::World& world, const std::string& text
     return out;
   }
   if (const auto prefix = ir::parse_prefix(text)) {
-    // One address for each part of the block that policies tell apart.
+    if (prefix->length == prefix->address.bits())
+      return find_side(world, prefix->address.str(), ns);
+    // The pods in it, and one address for each part of the rest that policies tell apart.
+    PodList pods;
+    std::set<ir::Prefix> pod_addresses;
+    for (std::size_t i = 0; i < inv.pods.size(); ++i) {
+      const ir::Pod& pod = inv.pods[i];
+      if (pod.host_network || pod.synthetic_ip) continue;
+      bool inside = false;
+      for (const ir::IpAddress& ip : pod.ips) {
+        if (!prefix->contains(ip)) continue;
+        inside = true;
+        pod_addresses.insert(ir::host_prefix(ip));
+      }
+      if (inside) pods.push_back(i);
+    }
+    for (const auto& [labels, list] : by_identity(world, pods)) {
+      out.parties.emplace_back(ir::PodParty{list.front()});
+    }
+    const std::size_t identities = out.parties.size();
     const ir::AddressBook book(inv, world.settings, world.policies,
                                inv.nodes.size() == 1 ? 0 : SIZE_MAX);
     std::vector<ir::Prefix> parts = book.prefixes();
     std::erase_if(parts, [&](const ir::Prefix& p) { return !prefix->contains(p); });
     const std::vector<ir::Prefix> inner = parts;
     if (std::find(parts.begin(), parts.end(), *prefix) == parts.end()) parts.push_back(*prefix);
+    std::erase_if(parts, [&](const ir::Prefix& p) { return pod_addresses.count(p) != 0; });
     for (const ir::Prefix& p : parts) {
       const auto address = ir::address_outside(p, inner);
       if (address) out.parties.emplace_back(ir::AddressParty{*address});
@@ -396,7 +423,8 @@ Expected<ResolvedSide> find_side(const ir::World& world, const std::string& text
     out.note = fmt::format(
         "`{}` is judged by one address for each of the {} parts that the policies "
         "tell apart",
-        text, out.parties.size());
+        text, out.parties.size() - identities);
+    if (identities != 0) out.note += fmt::format(", and by the {} pods in it", pods.size());
     return out;
   }
   // Traffic through an Ingress or a Gateway comes from Cilium's own proxy (§11.29).
@@ -547,6 +575,11 @@ Expected<ResolvedSide> find_side(const ir::World& world, const std::string& text
                              text, fmt::join(names, "; "))};
   }
   if (name.find('.') != std::string::npos && name.find_first_of("/=() ") == std::string::npos) {
+    // No name ends in a number (RFC 3696, 2): it is an address with a mistake.
+    const std::string whole = name.substr(0, name.find_last_not_of('.') + 1);
+    if (whole.find_last_not_of("0123456789") == whole.rfind('.')) {
+      return Error{fmt::format("`{}` is neither an IP address nor a DNS name", text)};
+    }
     out.parties = {ir::NameParty{lower(name)}};
     out.note = fmt::format("`{}` is taken as a DNS name outside the cluster", text);
     return out;
@@ -568,7 +601,135 @@ Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& t
   return small ? small : out;
 }
 
+std::vector<BackEndPort> back_end_ports(const ir::World& world, const ir::Service& service,
+                                        const ir::Party& back_end) {
+  const auto* pod = std::get_if<ir::PodParty>(&back_end);
+  std::vector<BackEndPort> out;
+  for (const ir::ServicePort& p : service.ports) {
+    std::optional<std::uint16_t> target = p.target_port != 0 ? p.target_port : p.port;
+    if (!p.target_name.empty() && pod != nullptr) {
+      target = ir::ingress_ports(world.inventory.pods[pod->pod]).find(p.target_name, p.protocol);
+    }
+    if (target) out.push_back({p, *target});
+  }
+  return out;
+}
+
 namespace {
+
+bool ported(ir::Protocol p) {
+  return p == ir::kProtoTcp || p == ir::kProtoUdp || p == ir::kProtoSctp;
+}
+
+bool is_wanted(const ir::ServicePort& port, const std::vector<ir::PortSpan>& wanted) {
+  return wanted.empty() || std::any_of(wanted.begin(), wanted.end(), [&](const ir::PortSpan& s) {
+           return s.protocol == port.protocol && s.from <= port.port && port.port <= s.to;
+         });
+}
+
+}  // namespace
+
+std::vector<ir::PortSpan> back_end_spans(const ir::World& world, const ir::Service& service,
+                                         const ir::Party& back_end,
+                                         const std::vector<ir::PortSpan>& wanted) {
+  if (service.ports.empty()) return wanted;
+  std::vector<ir::PortSpan> out;
+  for (const BackEndPort& p : back_end_ports(world, service, back_end)) {
+    if (is_wanted(p.port, wanted)) out.push_back({p.port.protocol, p.target, p.target, ""});
+  }
+  std::copy_if(wanted.begin(), wanted.end(), std::back_inserter(out),
+               [](const ir::PortSpan& s) { return !ported(s.protocol); });
+  return out;
+}
+
+bool has_service_port(const ir::Service& service, const std::vector<ir::PortSpan>& wanted) {
+  return service.ports.empty() ||
+         std::any_of(wanted.begin(), wanted.end(),
+                     [](const ir::PortSpan& s) { return !ported(s.protocol); }) ||
+         std::any_of(service.ports.begin(), service.ports.end(),
+                     [&](const ir::ServicePort& p) { return is_wanted(p, wanted); });
+}
+
+std::string lacks_port(const ir::Service& service, const std::string& port) {
+  std::vector<std::string> has;
+  for (const ir::ServicePort& p : service.ports) {
+    has.push_back(fmt::format("{}/{}{}", p.port, ir::protocol_name(p.protocol),
+                              p.name.empty() ? "" : " (" + p.name + ")"));
+  }
+  return fmt::format("Service {}/{} has no port {}; it has {}", service.ns, service.name, port,
+                     fmt::join(has, ", "));
+}
+
+std::string lacks_port(const ir::Service& service, const std::vector<ir::PortSpan>& wanted) {
+  std::vector<std::string> list;
+  for (const ir::PortSpan& s : wanted) {
+    std::string port = s.from == s.to ? fmt::format("{}", s.from)
+                       : s.from == 0 && s.to == 65535
+                           ? std::string("of ") + std::string(ir::protocol_name(s.protocol))
+                           : fmt::format("in {}-{}", s.from, s.to);
+    if (std::find(list.begin(), list.end(), port) == list.end()) list.push_back(std::move(port));
+  }
+  return lacks_port(service, fmt::format("{}", fmt::join(list, ", "))) +
+         "; of its pods ask by pod or label, like app=x";
+}
+
+namespace {
+
+std::optional<std::size_t> node_with(const ir::Inventory& inv, const ir::IpAddress& ip) {
+  for (std::size_t i = 0; i < inv.nodes.size(); ++i) {
+    const auto& list = inv.nodes[i].addresses;
+    if (std::find(list.begin(), list.end(), ip) != list.end()) return i;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool stands_for_node(const ir::World& world, const ir::Party& party) {
+  if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
+    return node_with(world.inventory, address->ip).has_value();
+  }
+  if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
+    return entity->entity == "host" || entity->entity == "remote-node";
+  }
+  return std::holds_alternative<ir::NodeParty>(party);
+}
+
+namespace {
+
+// Under the host firewall nodes are policy subjects: an address of one, `host` and `remote-node`
+// become the nodes that they stand for, as seen from the other side.
+Expected<std::vector<ir::Party>> as_nodes(const ir::World& world, const ir::Party& party,
+                                          const ir::Party& other) {
+  const auto& nodes = world.inventory.nodes;
+  const std::vector<ir::Party> same = {party};
+  if (!world.settings.host_firewall || nodes.empty() || !stands_for_node(world, party)) return same;
+  if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
+    return std::vector<ir::Party>{ir::NodeParty{*node_with(world.inventory, address->ip)}};
+  }
+  const auto* entity = std::get_if<ir::EntityParty>(&party);
+  if (entity == nullptr) return same;
+  std::optional<std::size_t> own;  // the node of the other side, whose host is `host`
+  if (nodes.size() == 1) own = 0;
+  if (const auto* node = std::get_if<ir::NodeParty>(&other)) own = node->node;
+  const auto* pod = std::get_if<ir::PodParty>(&other);
+  for (std::size_t i = 0; pod != nullptr && i < nodes.size(); ++i) {
+    if (nodes[i].name == world.inventory.pods[pod->pod].node) own = i;
+  }
+  const bool on_some_node = pod != nullptr || std::holds_alternative<ir::LabelsParty>(other);
+  if (!own && on_some_node) {
+    return Error{fmt::format(
+        "`{}` is ambiguous under the host firewall: nobody told on which node {} is; write a node, "
+        "like {}",
+        entity->entity, party_name(world, other), nodes[0].name)};
+  }
+  const bool host = entity->entity == "host";
+  std::vector<ir::Party> out;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (!own || (i == *own) == host) out.emplace_back(ir::NodeParty{i});
+  }
+  return out.empty() ? same : out;
+}
 
 // L4 keys at which some rule changes its mind, plus every class's start.
 std::set<ir::L4Key> probe_keys(const ir::World& world) {
@@ -641,6 +802,41 @@ bool some_header_rule(const ir::World& world) {
   return false;
 }
 
+bool is_icmp(const Question& q) {
+  return q.protocol == ir::kProtoIcmp || q.protocol == ir::kProtoIcmp6;
+}
+
+// The ports of the Service that the question asks of, which is not about ICMP. Where it names no
+// protocol, a request's own counts, then TCP, then what the Service has.
+std::vector<ir::ServicePort> asked_ports(const ir::Service& service, const Question& q) {
+  const bool dns = std::holds_alternative<ir::DnsQuery>(q.l7);
+  std::optional<std::uint16_t> number = q.port;
+  if (dns && !number && q.port_name.empty()) number = 53;
+  std::vector<ir::ServicePort> named;
+  std::copy_if(service.ports.begin(), service.ports.end(), std::back_inserter(named),
+               [&](const ir::ServicePort& p) {
+                 return (!number || p.port == *number) &&
+                        (q.port_name.empty() || lower(p.name) == q.port_name ||
+                         lower(p.target_name) == q.port_name);
+               });
+  const ir::Protocol protocol = q.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);
+  std::vector<ir::ServicePort> out;
+  std::copy_if(named.begin(), named.end(), std::back_inserter(out),
+               [&](const ir::ServicePort& p) { return p.protocol == protocol; });
+  if (q.protocol || q.l7.index() != 0) return out;
+  return out.empty() || (!number && q.port_name.empty()) ? named : out;
+}
+
+// "8081", "8081/UDP", "named http", "of UDP".
+std::string port_in_words(const Question& q) {
+  std::string out = !q.port_name.empty() ? "named " + q.port_name
+                    : q.port             ? std::to_string(*q.port)
+                                         : "";
+  if (!q.protocol) return out.empty() ? "for such a request" : out;
+  const std::string protocol(ir::protocol_name(*q.protocol));
+  return out.empty() ? "of " + protocol : out + "/" + protocol;
+}
+
 }  // namespace
 
 Expected<PreparedQuestion> prepare(const ir::World& world, const Question& question,
@@ -653,99 +849,111 @@ Expected<PreparedQuestion> prepare(const ir::World& world, const Question& quest
   for (const std::string& note : {from->note, to->note}) {
     if (!note.empty()) out.notes.push_back(note);
   }
+  std::vector<std::pair<ir::Party, ir::Party>> pairs;
   for (const ir::Party& a : from->parties) {
     for (const ir::Party& b : to->parties) {
-      ir::Flow flow;
-      flow.from = a;
-      flow.to = b;
-      flow.l7 = question.l7;
-      if (auto* http = std::get_if<ir::HttpRequest>(&flow.l7);
-          http != nullptr && http->host.empty()) {
-        http->any_host = true;
-        if (out.flows.empty() && http->headers.empty() && some_header_rule(world)) {
-          out.notes.emplace_back(
-              "asked without headers that rules look at; with them it may fare differently "
-              "(--http-header)");
-        }
-      }
-      const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);
-      flow.protocol = question.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);
-      const bool icmp = flow.protocol == ir::kProtoIcmp || flow.protocol == ir::kProtoIcmp6;
-      if (icmp && question.port && *question.port > kMostIcmpType) {
-        return Error{fmt::format("there is no {} type {}: types end at {}",
-                                 ir::protocol_name(flow.protocol), *question.port, kMostIcmpType)};
-      }
-
-      std::vector<std::pair<ir::Protocol, std::uint16_t>> probes;
-      const auto service_port = [&](std::uint16_t port) -> std::uint16_t {
-        // A Service port is the target port at the back end.
-        for (const ir::ServicePort& p : to->service->ports) {
-          if (p.port != port || p.protocol != flow.protocol) continue;
-          if (p.target_port != 0) return p.target_port;
-          const auto* pod = std::get_if<ir::PodParty>(&b);
-          if (!p.target_name.empty() && pod != nullptr) {
-            const auto named =
-                ir::ingress_ports(world.inventory.pods[pod->pod]).find(p.target_name, p.protocol);
-            if (named) return *named;
-          }
-        }
-        return port;
-      };
-      if (!question.port_name.empty()) {
-        const auto* pod = std::get_if<ir::PodParty>(&b);
-        const ir::NamedPorts named = pod != nullptr
-                                         ? ir::ingress_ports(world.inventory.pods[pod->pod])
-                                         : ir::egress_ports(world.inventory);
-        const auto number = named.find(question.port_name, flow.protocol);
-        if (!number) {
-          return Error{
-              fmt::format("`{}` is no port name of {}", question.port_name, party_name(world, b))};
-        }
-        probes = {{flow.protocol, *number}};
-      } else if (question.port) {
-        probes = {{flow.protocol, to->service ? service_port(*question.port) : *question.port}};
-      } else if (icmp) {
-        probes = {
-            {flow.protocol, static_cast<std::uint16_t>(flow.protocol == ir::kProtoIcmp ? 8 : 128)}};
-      } else if (flow.l7.index() != 0) {
-        const ir::Parser parser = dns ? ir::Parser::Dns
-                                  : std::holds_alternative<ir::KafkaRequest>(flow.l7)
-                                      ? ir::Parser::Kafka
-                                      : ir::Parser::Http;
-        if (dns) {
-          probes = {{flow.protocol, std::uint16_t{53}}};
-        } else if (to->service) {
-          for (const ir::ServicePort& p : to->service->ports) {
-            if (p.protocol == flow.protocol)
-              probes.emplace_back(flow.protocol, service_port(p.port));
-          }
-        } else {
-          for (const std::uint16_t p : request_ports(world, b, parser)) {
-            probes.emplace_back(flow.protocol, p);
-          }
-        }
-        if (probes.size() > 1) out.all_ports = true;
-      } else if (to->service && !to->service->ports.empty()) {
-        for (const ir::ServicePort& p : to->service->ports) {
-          flow.protocol = p.protocol;
-          probes.emplace_back(p.protocol, service_port(p.port));
-        }
-        out.all_ports = probes.size() > 1;
-      } else {
-        out.all_ports = true;
-        for (const ir::L4Key key : probe_keys(world)) {
-          const auto protocol = ir::class_protocol(static_cast<ir::ProtocolClass>(key >> 16U));
-          if (question.protocol && protocol != *question.protocol) continue;
-          probes.emplace_back(protocol, static_cast<std::uint16_t>(key & 0xFFFFU));
-        }
-      }
-      for (const auto& [protocol, port] : probes) {
-        flow.protocol = protocol;
-        flow.port = port;
-        flow.id = fmt::format("q{}", out.flows.size() + 1);
-        out.flows.push_back(flow);
+      const auto sources = as_nodes(world, a, b);
+      const auto targets = as_nodes(world, b, a);
+      if (!sources) return Error{sources.error()};
+      if (!targets) return Error{targets.error()};
+      for (const ir::Party& x : *sources) {
+        for (const ir::Party& y : *targets) pairs.emplace_back(x, y);
       }
     }
+  }
+  // Ports of a Service are the target ports at its back ends.
+  std::optional<ir::Service> service;
+  if (to->service && !to->service->ports.empty() && !is_icmp(question)) {
+    service = to->service;
+    service->ports = asked_ports(*to->service, question);
+    if (service->ports.empty()) {
+      out.nobody = lacks_port(*to->service, port_in_words(question));
+      // A plain name may be meant for the pods as well.
+      if (ir::parse_ip(question.to) || question.to.starts_with("svc/") ||
+          question.to.starts_with("service/")) {
+        out.notes.clear();  // nobody is judged
+        return out;
+      }
+      return Error{fmt::format("{}; of its pods ask by pod or label, like app=x", out.nobody)};
+    }
+  }
+  for (const auto& [a, b] : pairs) {
+    ir::Flow flow;
+    flow.from = a;
+    flow.to = b;
+    flow.l7 = question.l7;
+    if (auto* http = std::get_if<ir::HttpRequest>(&flow.l7);
+        http != nullptr && http->host.empty()) {
+      http->any_host = true;
+      if (out.flows.empty() && http->headers.empty() && some_header_rule(world)) {
+        out.notes.emplace_back(
+            "asked without headers that rules look at; with them it may fare differently "
+            "(--http-header)");
+      }
+    }
+    const bool dns = std::holds_alternative<ir::DnsQuery>(flow.l7);
+    flow.protocol = question.protocol.value_or(dns ? ir::kProtoUdp : ir::kProtoTcp);
+    const bool icmp = flow.protocol == ir::kProtoIcmp || flow.protocol == ir::kProtoIcmp6;
+    if (icmp && question.port && *question.port > kMostIcmpType) {
+      return Error{fmt::format("there is no {} type {}: types end at {}",
+                               ir::protocol_name(flow.protocol), *question.port, kMostIcmpType)};
+    }
+
+    std::vector<std::pair<ir::Protocol, std::uint16_t>> probes;
+    if (service) {
+      for (const BackEndPort& p : back_end_ports(world, *service, b)) {
+        probes.emplace_back(p.port.protocol, p.target);
+      }
+      const bool named = question.port || !question.port_name.empty();
+      if (!named && probes.size() > 1) out.all_ports = true;
+    } else if (!question.port_name.empty()) {
+      const auto* pod = std::get_if<ir::PodParty>(&b);
+      const ir::NamedPorts named = pod != nullptr
+                                       ? ir::ingress_ports(world.inventory.pods[pod->pod])
+                                       : ir::egress_ports(world.inventory);
+      const auto number = named.find(question.port_name, flow.protocol);
+      if (!number) {
+        return Error{
+            fmt::format("`{}` is no port name of {}", question.port_name, party_name(world, b))};
+      }
+      probes = {{flow.protocol, *number}};
+    } else if (question.port) {
+      probes = {{flow.protocol, *question.port}};
+    } else if (icmp) {
+      probes = {
+          {flow.protocol, static_cast<std::uint16_t>(flow.protocol == ir::kProtoIcmp ? 8 : 128)}};
+    } else if (flow.l7.index() != 0) {
+      const ir::Parser parser = dns ? ir::Parser::Dns
+                                : std::holds_alternative<ir::KafkaRequest>(flow.l7)
+                                    ? ir::Parser::Kafka
+                                    : ir::Parser::Http;
+      if (dns) {
+        probes = {{flow.protocol, std::uint16_t{53}}};
+      } else {
+        for (const std::uint16_t p : request_ports(world, b, parser)) {
+          probes.emplace_back(flow.protocol, p);
+        }
+      }
+      if (probes.size() > 1) out.all_ports = true;
+    } else {
+      out.all_ports = true;
+      out.ranges = true;
+      for (const ir::L4Key key : probe_keys(world)) {
+        const auto protocol = ir::class_protocol(static_cast<ir::ProtocolClass>(key >> 16U));
+        if (question.protocol && protocol != *question.protocol) continue;
+        probes.emplace_back(protocol, static_cast<std::uint16_t>(key & 0xFFFFU));
+      }
+    }
+    for (const auto& [protocol, port] : probes) {
+      flow.protocol = protocol;
+      flow.port = port;
+      flow.id = fmt::format("q{}", out.flows.size() + 1);
+      out.flows.push_back(flow);
+    }
+  }
+  if (out.flows.empty() && service) {
+    return Error{fmt::format("no back end of Service {}/{} has the port that it leads to",
+                             service->ns, service->name)};
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ir/base/expected.h"
+#include "ir/connectivity.h"
 #include "ir/evaluate.h"
 
 namespace policyc::cli {
@@ -48,11 +49,35 @@ struct ResolvedSide {
 Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
                                     const std::string& ns);
 
+// A port of a Service and where it leads at one back end.
+struct BackEndPort {
+  ir::ServicePort port;
+  std::uint16_t target = 0;
+};
+// Where the Service's ports lead at this back end; a named target port that it lacks leads nowhere.
+std::vector<BackEndPort> back_end_ports(const ir::World& world, const ir::Service& service,
+                                        const ir::Party& back_end);
+// `wanted` ports of the Service (empty = all that it has) as ports of this back end. ICMP, which no
+// Service answers, is taken as meant for the back end. A Service without ports maps nothing.
+std::vector<ir::PortSpan> back_end_spans(const ir::World& world, const ir::Service& service,
+                                         const ir::Party& back_end,
+                                         const std::vector<ir::PortSpan>& wanted);
+// Whether the Service has one of these ports (empty = any).
+bool has_service_port(const ir::Service& service, const std::vector<ir::PortSpan>& wanted);
+// "Service shop/api has no port 8081; it has 80/TCP".
+std::string lacks_port(const ir::Service& service, const std::string& port);
+std::string lacks_port(const ir::Service& service, const std::vector<ir::PortSpan>& wanted);
+
+// Whether the party is a node, or an address or an entity that stands for nodes.
+bool stands_for_node(const ir::World& world, const ir::Party& party);
+
 // A question with its flows, one for each pair of parties and each port that may matter.
 struct PreparedQuestion {
   std::vector<ir::Flow> flows;
+  std::string nobody;  // no flows: nobody answers there, and why
   std::vector<std::string> notes;
-  bool all_ports = false;  // no port was named: flows probe every port that the policies tell apart
+  bool all_ports = false;  // no port was named: flows probe every port that may matter
+  bool ranges = false;     // each stands for the ports up to the next of its protocol, too
 };
 
 Expected<PreparedQuestion> prepare(const ir::World& world, const Question& question,

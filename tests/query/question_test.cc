@@ -35,6 +35,17 @@ TEST(Sentence, VerbsOfReaching) {
   }
 }
 
+// The verb comes first; a method that is a verb, too, is written in capitals.
+TEST(Sentence, ConnectIsReachingAndCapitalsAreTheMethod) {
+  const auto verb = parse_sentence("can a connect to b on 80");
+  ASSERT_TRUE(verb) << verb.error();
+  EXPECT_EQ(verb->l7.index(), 0U);
+  const auto method = parse_sentence("can a CONNECT to b on 80");
+  ASSERT_TRUE(method) << method.error();
+  ASSERT_TRUE(std::holds_alternative<ir::HttpRequest>(method->l7));
+  EXPECT_EQ(std::get<ir::HttpRequest>(method->l7).method, "CONNECT");
+}
+
 TEST(Sentence, SelectorsKeepTheirSpaces) {
   const auto q = parse_sentence("can role in (a, b) reach app=db on 5432");
   ASSERT_TRUE(q);
@@ -63,7 +74,8 @@ TEST(Sentence, PingIsIcmp) {
 
 TEST(Sentence, WhatIsNotUnderstoodIsSaid) {
   for (const char* bad : {"", "can", "can a", "can a b", "does a reach b", "can a reach b on",
-                          "can a reach b on 99999", "can a reach", "who can db"}) {
+                          "can a reach b on 99999", "can a reach", "who can db",
+                          "what can a reach in namespace b", "what can a reach b on 80"}) {
     const auto q = parse_sentence(bad);
     EXPECT_FALSE(q) << bad;
     if (!q) {
