@@ -538,7 +538,13 @@ Expected<RequestLanguage> Comparison::requests(std::size_t side, const ir::Flow&
     const PolicyTable& t = *(ingress ? subject.endpoint->ingress : subject.endpoint->egress);
     const std::size_t cell = t.class_of[sides_[side].identity(peer, *subject.view)] * t.columns() +
                              t.column(ir::l4_key(flow.protocol, flow.port));
-    const auto language = RequestLanguage::of(t.filter(cell));
+    const ir::ProxyFilter* filter = t.filter(cell);
+    if (filter != nullptr && !(filter->kafka.empty() && filter->dns.empty() &&
+                               filter->server_names.empty() && filter->generic.empty())) {
+      out = Error{"its proxy looks at no HTTP requests"};
+      return;
+    }
+    const auto language = RequestLanguage::of(filter);
     out = language ? out->intersect(*language) : language;
   };
   const Place* from = nullptr;
