@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "frontend/yaml_document.h"
 #include "ir/base/file.h"
 
 namespace policyc::cli {
@@ -33,6 +35,26 @@ std::string edited(const std::string& text, const FileEdits& edits) {
   }
   return out.append(text, at);
 }
+
+// How a text reads: the findings of the YAML layer, and whether it is JSON.
+struct Reading {
+  std::map<DiagCode, std::size_t> findings;
+  bool json = false;
+
+  explicit Reading(const std::string& text) : json(nlohmann::json::accept(text)) {
+    SourceMap sources;
+    DiagnosticSink sink;
+    frontend::read_yaml(sources, sources.add("", text), sink);
+    for (const Diagnostic& d : sink.all()) ++findings[d.code];
+  }
+  bool as_good_as(const Reading& other) const {
+    if (other.json && !json) return false;
+    return std::all_of(findings.begin(), findings.end(), [&](const auto& mine) {
+      const auto theirs = other.findings.find(mine.first);
+      return theirs != other.findings.end() && mine.second <= theirs->second;
+    });
+  }
+};
 
 }  // namespace
 
@@ -63,7 +85,12 @@ FixResult apply_fixes(const SourceMap& sources, DiagnosticSink& sink) {
   for (const auto& [file, edits] : plan) {
     if (edits.empty()) continue;
     const std::string& path = sources.path(file);
-    if (auto error = write_file_atomic(path, edited(sources.text(file), edits))) {
+    const std::string text = edited(sources.text(file), edits);
+    if (!Reading(text).as_good_as(Reading(sources.text(file)))) {
+      result.problems.push_back(
+          fmt::format("`{}` is left as it was: the repairs would make it unreadable", path));
+      failed.insert(file);
+    } else if (auto error = write_file_atomic(path, text)) {
       result.problems.push_back(fmt::format("cannot write `{}`: {}", path, error->message));
       failed.insert(file);
     }

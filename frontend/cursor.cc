@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 
 #include "ir/base/diag_code.h"
 
@@ -72,6 +73,21 @@ std::optional<std::int64_t> parse_int(std::string_view text) {
   return negative ? -value : value;
 }
 
+// The whole number of a scalar; `80.0` and `1e2` are numbers like 80 and 100 to kubectl.
+std::optional<std::int64_t> whole_number(const YamlNode& node) {
+  if (node.kind == NodeKind::Int) return parse_int(node.text);
+  if (node.kind != NodeKind::Float) return std::nullopt;
+  std::string digits(node.text.substr(node.text.starts_with('+') ? 1 : 0));
+  std::erase(digits, '_');
+  double value = 0;
+  const char* last = digits.data() + digits.size();
+  const auto [end, error] = std::from_chars(digits.data(), last, value);
+  constexpr double kExact = 9007199254740992.0;  // 2^53: beyond it a double is no count
+  const bool whole = error == std::errc() && end == last && std::trunc(value) == value &&
+                     std::abs(value) <= kExact;
+  return whole ? std::optional(static_cast<std::int64_t>(value)) : std::nullopt;
+}
+
 Text text_of(const Cursor& at) {
   return {std::string(at.node().text), at.ref.at, at.node().placeholder};
 }
@@ -88,6 +104,13 @@ Diagnostic& wrong_type(Findings& findings, const Cursor& at, std::string_view wa
 }
 
 }  // namespace
+
+std::optional<SourceRange> replaceable(SourceRange written, std::string_view text) {
+  const std::size_t size = written.end - written.begin;
+  if (size == text.size()) return written;
+  if (size != text.size() + 2) return std::nullopt;
+  return SourceRange{written.file, written.begin + 1, written.end - 1};
+}
 
 std::string_view kind_words(const YamlNode& node) {
   switch (node.kind) {
@@ -316,7 +339,7 @@ std::optional<std::int64_t> Fields::integer(std::string_view key, std::int64_t m
                                             std::int64_t max) {
   auto at = field(key);
   if (!at || at->node().placeholder) return std::nullopt;
-  auto value = at->node().kind == NodeKind::Int ? parse_int(at->node().text) : std::nullopt;
+  const auto value = whole_number(at->node());
   if (!value) {
     wrong_type(findings_, *at, "a whole number").help = "write the number without quotes";
     return std::nullopt;
@@ -332,9 +355,12 @@ std::optional<Text> Fields::int_or_string(std::string_view key, bool* numeric) {
   auto at = field(key);
   if (!at) return std::nullopt;
   Text text = text_of(*at);
-  if (numeric != nullptr) *numeric = at->node().kind == NodeKind::Int;
-  if (at->node().kind == NodeKind::Int) {
-    if (auto value = parse_int(text.text)) text.text = std::to_string(*value);
+  const auto value = whole_number(at->node());
+  if (numeric != nullptr) *numeric = value || at->node().kind == NodeKind::Int;
+  if (value) {
+    text.text = std::to_string(*value);
+  } else if (at->node().kind == NodeKind::Int) {
+    return text;  // too large: refused as a port
   } else if (at->node().kind != NodeKind::String) {
     wrong_type(findings_, *at, "a number or a string").help = "write the number or the name";
   }
@@ -387,6 +413,18 @@ std::vector<std::pair<Text, Text>> Fields::text_map(std::string_view key, const 
     Text name{std::string(entry.key), entry.key_range,
               entry.key.find("${") != std::string_view::npos};
     Cursor value{entry.value, fmt::format("{}.{}", at->path, entry.key)};
+    if (!entry.key_written.empty()) {
+      Diagnostic& d =
+          findings_.warn(DiagCode::WrongType, entry.key_range, at->path,
+                         fmt::format("the key `{}` is a boolean in YAML: the API server gets `{}`",
+                                     entry.key_written, entry.key));
+      d.severity = Severity::Warning;
+      d.help = fmt::format("put it in quotes: \"{}\"", entry.key_written);
+      if (!entry.merged && replaceable(entry.key_range, entry.key_written) == entry.key_range) {
+        d.fix = Fix{"put the key in quotes",
+                    {{entry.key_range, fmt::format("\"{}\"", entry.key_written)}}};
+      }
+    }
     // A null value of a map of strings decodes to the empty string.
     if (value.node().kind == NodeKind::Null) {
       out.emplace_back(std::move(name), Text{"", value.range(), false});
@@ -455,9 +493,10 @@ void Fields::finish(const std::vector<Elsewhere>& elsewhere,
     d.help = std::move(help);
     if (consequence) d.notes.push_back(consequence());
     const bool plain_slip = other == elsewhere.end() || same_letters;
-    if (free && plain_slip && !entry.merged &&
+    const auto place = replaceable(entry.key_range, entry.key);
+    if (free && plain_slip && !entry.merged && place &&
         (same_letters || edit_distance(entry.key, meant) == 1)) {
-      d.fix = Fix{fmt::format("write `{}`", meant), {{entry.key_range, std::string(meant)}}};
+      d.fix = Fix{fmt::format("write `{}`", meant), {{*place, std::string(meant)}}};
     }
   }
 }

@@ -133,6 +133,10 @@ Text read_text(Findings& findings, const Cursor& at, const StringRule& rule = {}
 // few edits away.
 std::string_view closest(std::string_view word, const std::vector<std::string_view>& known);
 
+// Where a fix may write instead of a scalar's text: inside the quotes, if there are any, and
+// nowhere if the text stands otherwise (with escapes, an anchor, a tag, as a block).
+std::optional<SourceRange> replaceable(SourceRange written, std::string_view text);
+
 // In words: "a number", "a list".
 std::string_view kind_words(const YamlNode& node);
 

@@ -384,12 +384,15 @@ class Loader {
     }
     const std::string_view meant = closest(kind, kinds);
     if (meant.empty()) return;
-    const SourceRange at = node.find("kind")->value.at;
+    const YamlRef& value = node.find("kind")->value;
+    const SourceRange at = value.at;
     Diagnostic& d = sink_.report(
         DiagCode::MisspeltKind, at,
         fmt::format("`{}` has no kind `{}`", node.get_text("apiVersion"), kind), Layer::Schema);
     d.help = fmt::format("did you mean `{}`?", meant);
-    d.fix = Fix{fmt::format("write `{}`", meant), {{at, std::string(meant)}}};
+    if (const auto place = replaceable(at, kind); place && at == value.node->range) {
+      d.fix = Fix{fmt::format("write `{}`", meant), {{*place, std::string(meant)}}};
+    }
   }
 
   bool is_template(const YamlNode& node, const YamlNode* metadata, std::size_t file) {
@@ -602,8 +605,9 @@ class Loader {
     Diagnostic& d = sink.report(DiagCode::WrongApiVersion, at, ast.error, Layer::Schema);
     d.policy = PolicyRef{std::string(node.get_text("kind")), item.ns, ast.name.text};
     d.help = fmt::format("write apiVersion: {}", right);
-    if (entry != nullptr && !version.empty()) {
-      d.fix = Fix{d.help, {{at, std::string(right)}}};
+    const auto place = replaceable(at, version);
+    if (entry != nullptr && !version.empty() && place && at == entry->value.node->range) {
+      d.fix = Fix{d.help, {{*place, std::string(right)}}};
     }
     return ast;
   }

@@ -283,8 +283,30 @@ class CiliumReader {
         a.finish();
       }
     }
+    null_peers(f, at, section);
     finish_item(f, out, section);
     return out;
+  }
+
+  // `fromEndpoints:` with nothing after it: the API server drops it, and the item speaks of
+  // everybody, where `[]` would name nobody.
+  void null_peers(const Fields& f, const Cursor& at, const Section& section) {
+    using Keys = std::vector<std::string_view>;
+    static const Keys kFrom = {"fromEndpoints", "fromCIDR",  "fromCIDRSet",
+                               "fromEntities",  "fromNodes", "fromGroups"};
+    static const Keys kTo = {"toEndpoints", "toCIDR",   "toCIDRSet",  "toEntities",
+                             "toNodes",     "toGroups", "toServices", "toFQDNs"};
+    const YamlEntry* null = nullptr;
+    for (const std::string_view key : section.ingress ? kFrom : kTo) {
+      if (f.written(key)) return;
+      if (null == nullptr) null = at.node().find(key);
+    }
+    if (null == nullptr) return;
+    findings_
+        .warn(DiagCode::NullPeerList, null->key_range, at.path,
+              fmt::format("`{}` without a value is the same as no `{}`: this item {} everybody",
+                          null->key, null->key, section.deny ? "denies" : "allows"))
+        .help = "write the list, or take the field out if that is meant";
   }
 
   void finish_item(Fields& f, const RuleItemAst& item, const Section& section) {

@@ -179,6 +179,11 @@ NodeKind plain_kind(std::string_view text) {
   return NodeKind::String;
 }
 
+// The value of a plain scalar of kind Bool.
+bool boolean(std::string_view text) {
+  return one_of(text, {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"});
+}
+
 bool has_placeholder(std::string_view text) {
   for (std::size_t i = text.find('$'); i != std::string_view::npos; i = text.find('$', i + 1)) {
     if (i + 1 >= text.size()) return false;
@@ -279,7 +284,7 @@ class YamlBuilder {
     std::size_t height = 1;  // levels below, aliases expanded
     bool has_key = false;
     bool key_is_merge = false;
-    std::string_view key;
+    std::string_view key, key_written;
     SourceRange key_range;
     struct Merge {
       YamlRef value;
@@ -607,7 +612,7 @@ class YamlBuilder {
       frame.merges.push_back({ref, size});
       return true;
     }
-    frame.node->entries.push_back({frame.key, frame.key_range, ref, false});
+    frame.node->entries.push_back({frame.key, frame.key_range, ref, false, frame.key_written});
     return true;
   }
 
@@ -615,6 +620,7 @@ class YamlBuilder {
     const YamlNode& key = *ref.node;
     frame.has_key = true;
     frame.key = key.text;
+    frame.key_written = {};
     frame.key_range = ref.at;
     frame.key_is_merge = key.plain && key.text == "<<";
     if (!key.is_scalar()) {
@@ -627,6 +633,9 @@ class YamlBuilder {
       }
     } else if (key.kind == NodeKind::Null) {
       fail_document(DiagCode::YamlKey, ref.at, "a key must be a text, not null");
+    } else if (key.kind == NodeKind::Bool) {
+      frame.key = boolean(key.text) ? "true" : "false";
+      if (frame.key != key.text) frame.key_written = key.text;
     }
   }
 

@@ -32,10 +32,11 @@ struct YamlRef {
 };
 
 struct YamlEntry {
-  std::string_view key;  // keys are strings; a plain `80:` or `yes:` key keeps its text
+  std::string_view key;  // keys are strings: a plain `80:` keeps its text, `yes:` is "true"
   SourceRange key_range;
   YamlRef value;
-  bool merged = false;  // came in through `<<:`
+  bool merged = false;             // came in through `<<:`
+  std::string_view key_written{};  // `yes`, where the decoder made another word of it; else empty
 };
 
 struct YamlNode {

@@ -56,12 +56,38 @@ std::string nobody_has(const ir::Requirement& r) {
 
 // Findings that selectors make already without an inventory.
 bool told_otherwise(const Context& c, const ir::Selector& s) {
-  return has_symbol(s) || mentions_reserved(s) ||
+  return has_symbol(s) || mentions_reserved(s) || contradiction(s) ||
          std::none_of(s.requirements.begin(), s.requirements.end(), own_condition) ||
          std::any_of(s.requirements.begin(), s.requirements.end(), [&](const ir::Requirement& r) {
            return (r.op == ir::Operator::In || r.op == ir::Operator::Exists) &&
                   (!ir::is_identity_label(c.world.settings, "k8s", r.key) || r.key == "namespace");
          });
+}
+
+// Where the pods are that the selector would select if lowering had not confined it to the
+// namespace of the policy; sorted, without repetitions.
+std::vector<std::string> other_namespaces(const Context& c, const ir::Selector& s) {
+  ir::Selector anywhere = s;
+  std::erase_if(anywhere.requirements, [](const ir::Requirement& r) {
+    return r.key == ir::kNamespaceKey && !own_condition(r);
+  });
+  std::set<std::string> out;
+  for (std::size_t i = 0; i < c.pods.size(); ++i) {
+    const ir::Pod& pod = c.world.inventory.pods[i];
+    if (!pod.host_network && anywhere.matches(c.pods[i])) out.insert(pod.ns);
+  }
+  return {out.begin(), out.end()};
+}
+
+// The remedy for a selector that looks in the wrong namespace.
+std::string look_there(const Context& c, const ir::Rule& rule, DiagCode code,
+                       const std::vector<std::string>& where) {
+  std::string out = fmt::format("such pods are in `{}`", fmt::join(where, "` and `"));
+  if (code == DiagCode::SubjectSelectsNobody) return out + ": move the policy there";
+  out += c.is_netpol(rule)
+             ? ": add `namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: "
+             : fmt::format(": add `k8s:{}: ", ir::kNamespaceKey);
+  return out + where.front() + (c.is_netpol(rule) ? "}}`" : "`");
 }
 
 void selects_nobody(Context& c, const ir::Rule& rule, const ir::Selector& s, DiagCode code,
@@ -78,6 +104,8 @@ void selects_nobody(Context& c, const ir::Rule& rule, const ir::Selector& s, Dia
   if (host_network) {
     d.notes.push_back("pods on the host network have these labels, and are no endpoints");
     d.help = "use the entities `host` and `remote-node`";
+  } else if (const auto where = other_namespaces(c, s); !where.empty() && where.size() <= 3) {
+    d.help = look_there(c, rule, code, where);
   } else {
     d.help = "correct the labels; `policyc dump identities` shows what pods carry";
   }

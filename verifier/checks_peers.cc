@@ -28,16 +28,19 @@ bool some_pod_has(const Context& c, const std::string& key) {
                      [&](const ir::LabelSet& pod) { return pod.has("any", key); });
 }
 
-// The key of `key: value`, which the requirement's range begins with; nothing where it does not.
+// The key of `key: value`, without its quotes, which the requirement's range begins with; nothing
+// where it does not.
 std::optional<SourceRange> written_key(const Context& c, const ir::Requirement& r) {
-  const std::string_view text = c.sources.slice(r.range);
-  for (const std::string& form : {r.key, "k8s:" + r.key, "any:" + r.key, "\"" + r.key + "\"",
-                                  "'" + r.key + "'", "\"k8s:" + r.key + "\""}) {
-    if (text.substr(0, form.size()) == form && text.size() > form.size() &&
-        (text[form.size()] == ':' || text[form.size()] == ' ')) {
-      return SourceRange{r.range.file, r.range.begin,
-                         r.range.begin + static_cast<std::uint32_t>(form.size())};
-    }
+  std::string_view text = c.sources.slice(r.range);
+  const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
+  const char quote = quoted ? text.front() : '\0';
+  if (quoted) text.remove_prefix(1);
+  for (const std::string& form : {r.key, "k8s:" + r.key, "any:" + r.key}) {
+    if (text.substr(0, form.size()) != form || text.size() <= form.size()) continue;
+    const char next = text[form.size()];
+    if (quoted ? next != quote : next != ':' && next != ' ') continue;
+    const std::uint32_t begin = r.range.begin + (quoted ? 1 : 0);
+    return SourceRange{r.range.file, begin, begin + static_cast<std::uint32_t>(form.size())};
   }
   return std::nullopt;
 }
@@ -88,6 +91,19 @@ void filtered_labels(Context& c, const ir::Rule& rule, const ir::Selector& selec
       d.help = "put it into a namespaceSelector: it is a label of namespaces";
     }
   }
+}
+
+void contradictory(Context& c, const ir::Rule& rule, const ir::Selector& s, DiagCode code,
+                   const char* what, const std::string& path) {
+  const auto two = contradiction(s);
+  if (!two) return;
+  const auto& [first, second] = *two;
+  Diagnostic& d = c.report(code, rule, second->range,
+                           fmt::format("{} selects nobody: `{}` and `{}` exclude each other", what,
+                                       first->str(), second->str()),
+                           path);
+  d.labels.push_back({first->range, "the other condition stands here"});
+  d.help = "take one of the two out";
 }
 
 void negative_only(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
@@ -156,6 +172,7 @@ void check_peers(Context& c) {
   for (const ir::Rule& rule : c.rules()) {
     foreign_namespace(c, rule);
     filtered_labels(c, rule, rule.subject, true, "");
+    contradictory(c, rule, rule.subject, DiagCode::SubjectSelectsNobody, "the policy", "");
     for (const ir::RuleItem& item : rule.items) {
       if (item.empty_peers && !c.is_netpol(rule)) {
         c.report(DiagCode::EmptyPeerList, rule, item.origin.range,
@@ -169,6 +186,8 @@ void check_peers(Context& c) {
         if (peer.kind != ir::PeerKind::Endpoint) continue;
         if (!c.is_netpol(rule)) namespace_as_label(c, rule, item, peer);
         filtered_labels(c, rule, peer.selector, c.is_netpol(rule), item.origin.path);
+        contradictory(c, rule, peer.selector, DiagCode::PeerSelectsNobody, "this peer",
+                      item.origin.path);
         negative_only(c, rule, item, peer);
       }
     }

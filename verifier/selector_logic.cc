@@ -160,6 +160,19 @@ bool selectors_disjoint(const ir::Selector& a, const ir::Selector& b, bool ignor
   return false;
 }
 
+std::optional<std::pair<const Requirement*, const Requirement*>> contradiction(
+    const ir::Selector& selector) {
+  const auto& all = selector.requirements;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    for (std::size_t k = 0; k < i; ++k) {
+      const Requirement &a = all[k], &b = all[i];
+      if (!a.range.known() || !b.range.known() || a.source != b.source) continue;
+      if (contradicts(a, b)) return std::pair(&a, &b);
+    }
+  }
+  return std::nullopt;
+}
+
 bool has_symbol(const ir::Selector& selector) {
   return std::any_of(selector.requirements.begin(), selector.requirements.end(),
                      [](const Requirement& r) { return !r.symbol.empty(); });

@@ -2,7 +2,9 @@
 // certain, `false` means that it could not be shown.
 #pragma once
 
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "ir/inventory.h"
 #include "ir/policy_set.h"
@@ -17,6 +19,10 @@ bool selector_covers(const ir::Selector& wide, const ir::Selector& narrow,
 // Whether nobody matches both. `ignore_namespace` leaves conditions on namespaces aside.
 bool selectors_disjoint(const ir::Selector& a, const ir::Selector& b,
                         bool ignore_namespace = false);
+
+// Two written conditions of the selector that nobody meets together, in the order of the text.
+std::optional<std::pair<const ir::Requirement*, const ir::Requirement*>> contradiction(
+    const ir::Selector& selector);
 
 // Whether some condition hangs on a value that the input leaves open.
 bool has_symbol(const ir::Selector& selector);

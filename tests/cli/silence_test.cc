@@ -141,6 +141,24 @@ TEST_F(FixTest, ImpossibleEditsAreLeftAlone) {
   EXPECT_EQ(tree_.read("a.yaml"), "abc\n");
 }
 
+TEST_F(FixTest, AFileThatWouldReadWorseIsLeft) {
+  file("{\"a\": 1}\n");
+  fix({edit(1, 4, "b")});  // YAML still, JSON no longer
+  const FixResult result = apply_fixes(sources_, sink_);
+  EXPECT_EQ(result.fixed, 0U);
+  ASSERT_EQ(result.problems.size(), 1U);
+  EXPECT_NE(result.problems[0].find("left as it was"), std::string::npos);
+  EXPECT_EQ(sink_.all().size(), 1U);
+  EXPECT_EQ(tree_.read("a.yaml"), "{\"a\": 1}\n");
+}
+
+TEST_F(FixTest, NorIsYamlBroken) {
+  file("a: [b]\n");
+  fix({edit(5, 6, "")});
+  EXPECT_EQ(apply_fixes(sources_, sink_).problems.size(), 1U);
+  EXPECT_EQ(tree_.read("a.yaml"), "a: [b]\n");
+}
+
 TEST(Suggest, NearestName) {
   EXPECT_EQ(edit_distance("lnit", "lint"), 1U);
   EXPECT_EQ(nearest_name("lnit", {"lint", "diff"}), "lint");
