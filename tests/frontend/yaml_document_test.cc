@@ -122,13 +122,21 @@ TEST(YamlAliases, PointAtTheAliasAndTheAnchor) {
   EXPECT_EQ(b->value.node, read.root().get("a"));
 }
 
+TEST(YamlKeys, BooleansAreReadAsTheApiServerDoes) {
+  Read read("on: a\nNO: b\n\"y\": c\n");
+  EXPECT_EQ(read.root().get_text("true"), "a");
+  EXPECT_EQ(read.root().get_text("false"), "b");
+  EXPECT_EQ(read.root().get_text("y"), "c");
+  EXPECT_EQ(read.root().find("true")->key_written, "on");
+}
+
 TEST(YamlAliases, MergeKeysGiveWayToOwnKeys) {
-  Read read("base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\nc:\n  x: 9\n  <<: [*b, *m]\n");
+  Read read("base: &b {x: 1, w: 2}\nmore: &m {w: 3, z: 4}\nc:\n  x: 9\n  <<: [*b, *m]\n");
   ASSERT_TRUE(read.stream.ok());
   const YamlNode& c = *read.root().get("c");
   ASSERT_EQ(c.entries.size(), 3U);
   EXPECT_EQ(c.get_text("x"), "9");
-  EXPECT_EQ(c.get_text("y"), "2");
+  EXPECT_EQ(c.get_text("w"), "2");
   EXPECT_EQ(c.get_text("z"), "4");
   EXPECT_TRUE(c.find("z")->merged);
   EXPECT_FALSE(c.find("x")->merged);
