@@ -37,8 +37,12 @@ class Judge {
   ir::Party party(const ir::IpAddress& ip) const;
   const Place* place(const ir::IpAddress& ip) const;  // nullptr where the address is no endpoint
   // Answers are kept, since captures ask the same questions again and again; the reference stays
-  // good.
+  // good until they are forgotten.
   const Judged& judge(const Packet& packet);
+  // Forgets the answers where there are more than `most`; references to them go bad.
+  void forget_beyond(std::size_t most) {
+    if (judged_.size() > most) judged_.clear();
+  }
 
  private:
   const ir::World& world_;

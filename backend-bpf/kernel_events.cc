@@ -55,7 +55,7 @@ Expected<std::vector<RingReader::Entry>> RingReader::read(int milliseconds, std:
   state_->read.clear();
   state_->most = most;
   if (state_->rings == nullptr) return std::vector<Entry>();
-  // Not all at once what a fast writer goes on writing: one round over the rings.
+  // Goes on as long as there is something: with a fast writer only `most` ends it.
   int done = ring_buffer__consume(state_->rings);
   if (done == 0 && milliseconds > 0) done = ring_buffer__poll(state_->rings, milliseconds);
   if (done < 0 && done != -EINTR && done != -ECANCELED) {

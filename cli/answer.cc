@@ -248,7 +248,9 @@ std::string_view any_pod_word(OpenAnswer::Kind kind) {
 std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources) {
   switch (any_pod.kind) {
     case OpenAnswer::Kind::Holds:
-      return {"for every pod that could exist, too: no ingress rule of the targets lets one in"};
+      return {
+          "for every pod with a network of its own that could exist, too: no ingress rule of the "
+          "targets lets one in"};
     case OpenAnswer::Kind::Unknown:
       return {"for pods that are not in the input: not decided, " + any_pod.why};
     case OpenAnswer::Kind::Fails:

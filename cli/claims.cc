@@ -187,7 +187,24 @@ ClaimWorld::ClaimWorld(const ir::World& world, std::string ns)
       ns_(std::move(ns)),
       resolved_(ir::resolve(world, {ir::policy_names(world.policies)})),
       connectivity_(world.settings, resolved_),
-      parties_(ir::graph_parties(world, resolved_)) {}
+      parties_(ir::graph_parties(world, resolved_)) {
+  // Lists leave them out; what is said of all pods of a namespace is said of these, too.
+  for (std::size_t i = 0; i < world.inventory.pods.size(); ++i) {
+    const ir::Pod& pod = world.inventory.pods[i];
+    if (!pod.host_network) continue;
+    ir::GraphParty p;
+    p.id = pod.ns + "/" + pod.kind + "/" + pod.name;
+    p.kind = "workload";
+    p.labels = ir::pod_identity(world.inventory, world.settings, pod);
+    p.pod = i;
+    if (pod.ips.empty()) {
+      p.unknown = "on the host network, and nobody told of which node";
+    } else {
+      p.address = pod.ips.front();
+    }
+    parties_.push_back(std::move(p));
+  }
+}
 
 Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) const {
   std::vector<ir::GraphParty> out = parties_;
@@ -214,10 +231,13 @@ Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) c
       for (const ir::GraphParty& p : out) {
         const auto* pod = std::get_if<ir::PodParty>(&party);
         // One pod stands for all of its identity in its namespace.
-        const bool same = pod != nullptr && p.pod != SIZE_MAX
-                              ? p.labels == ir::pod_identity(world_.inventory, world_.settings,
-                                                             world_.inventory.pods[pod->pod])
-                              : party_of(p) == party;
+        const auto identity = [&] {
+          const ir::Pod& named_pod = world_.inventory.pods[pod->pod];
+          const bool host = named_pod.host_network || world_.inventory.pods[p.pod].host_network;
+          return host ? p.pod == pod->pod
+                      : p.labels == ir::pod_identity(world_.inventory, world_.settings, named_pod);
+        };
+        const bool same = pod != nullptr && p.pod != SIZE_MAX ? identity() : party_of(p) == party;
         if (!same) continue;
         found = true;
         named.push_back(p);

@@ -408,8 +408,7 @@ int diff(DiffOptions& options, Env& env) {
                       (options.fail_on == "any" && !flows.empty());
   if (failed) return kFindings;
   code = result.unknown.empty() ? kOk : kUndecided;
-  code = account_for_refused(options, sides.base, code, env);
-  return account_for_refused(options, sides.head, code, env);
+  return account_for_refused(options, {{"base", &sides.base}, {"head", &sides.head}}, code, env);
 }
 
 }  // namespace

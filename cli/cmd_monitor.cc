@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "backend-bpf/artefact.h"
 #include "backend-bpf/event.h"
@@ -25,6 +26,7 @@
 #include "cli/engine.h"
 #include "cli/hubble.h"
 #include "cli/render.h"
+#include "cli/verification.h"
 #include "ir/base/file.h"
 #include "ir/base/sha256.h"
 #include "ir/resolve.h"
@@ -88,7 +90,35 @@ std::string time_of_day(std::uint64_t nanoseconds) {
 struct Tables {
   std::vector<std::uint32_t> numbers;  // of identities
   std::optional<bpf::PolicyImage> policy;
+  // The endpoint of the given policies that they mean the same as; nullptr: there is none, and no
+  // rule is theirs.
+  const ir::NodeView* view = nullptr;
+  const ir::ResolvedEndpoint* endpoint = nullptr;
 };
+
+// Without the policies' world only the packet, the endpoint and the peer's number are known.
+struct Stranger {
+  ir::World world;
+  ir::Resolved resolved;
+  std::optional<HubbleWriter> writer;
+  explicit Stranger(const std::string& node) {
+    resolved.identities.push_back({0, {}});
+    ir::NodeView view;
+    view.node = node;
+    view.ipcache.emplace_back(*ir::parse_prefix("0.0.0.0/0"), 0);
+    view.ipcache.emplace_back(*ir::parse_prefix("::/0"), 0);
+    ir::ResolvedEndpoint endpoint;
+    endpoint.ingress = endpoint.egress = std::make_shared<ir::PolicyTable>();
+    view.endpoints.push_back(std::move(endpoint));
+    resolved.views.push_back(std::move(view));
+    writer.emplace(world, resolved);
+  }
+  Stranger(const Stranger&) = delete;
+  Stranger& operator=(const Stranger&) = delete;
+};
+
+constexpr std::size_t kMostEvents = 4096;   // of one reading
+constexpr std::size_t kMostJudged = 65536;  // questions whose answers are kept
 
 class Monitor {
  public:
@@ -100,6 +130,7 @@ class Monitor {
     engine_ = &engine;
     resolved_ = ir::resolve(engine.world);
     judge_ = std::make_unique<bpf::Judge>(engine.world, resolved_);
+    writer_.emplace(engine.world, resolved_);
   }
   // False after a message: nothing to read.
   bool open(int& code);
@@ -119,6 +150,7 @@ class Monitor {
 
   void refresh();
   const Tables* tables(const bpf::LoadedStatus& at, std::uint32_t generation);
+  void compare(const bpf::LoadedStatus& at, std::string_view policy, Tables& tables);
   Seen explain(const bpf::LoadedStatus& at, bpf::Event event);
   void show(const Seen& seen);
   void show_json(const Seen& seen);
@@ -129,8 +161,11 @@ class Monitor {
   const Engine* engine_ = nullptr;
   ir::Resolved resolved_;
   std::unique_ptr<bpf::Judge> judge_;
+  std::optional<HubbleWriter> writer_;
+  std::map<std::string, Stranger> strangers_;                       // by node
   std::vector<bpf::LoadedStatus> rings_;                            // those with events
   std::map<std::pair<std::string, std::uint32_t>, Tables> tables_;  // ring, generation
+  bool refreshed_ = false;                                          // since the last reading
   std::map<std::string, std::uint64_t> lost_;                       // by ring
   std::optional<bpf::RingReader> reader_;
   std::int64_t offset_ = wall_clock_offset();
@@ -188,6 +223,8 @@ const Tables* Monitor::tables(const bpf::LoadedStatus& at, std::uint32_t generat
   if (at.generation != generation) {
     const auto old = tables_.find({at.events, generation});
     if (old != tables_.end()) return &old->second;
+    // Generations are counted up: one that has passed is not to be found any more.
+    if (generation < at.generation || std::exchange(refreshed_, true)) return nullptr;
     refresh();
     if (at.generation != generation) return nullptr;
   }
@@ -198,9 +235,47 @@ const Tables* Monitor::tables(const bpf::LoadedStatus& at, std::uint32_t generat
     }
     if (const auto bytes = bpf::read_artefact(directory_ + "/" + at.image)) {
       if (auto image = bpf::read_policy_image(*bytes)) it->second.policy = std::move(*image);
+      if (engine_ != nullptr) compare(at, *bytes, it->second);
     }
   }
   return &it->second;
+}
+
+// The policies may have changed since, or be read in another namespace or for other settings: then
+// their rules are not those that decided.
+void Monitor::compare(const bpf::LoadedStatus& at, std::string_view policy, Tables& tables) {
+  const auto manifest = bpf::read_manifest(directory_);
+  if (!manifest) return;
+  for (const bpf::ManifestEndpoint& e : manifest->endpoints) {
+    if (e.view != at.node || e.image != at.image || e.identities != at.identities ||
+        std::find(e.names.begin(), e.names.end(), at.endpoint) == e.names.end()) {
+      continue;
+    }
+    const auto identities = bpf::read_artefact(directory_ + "/" + e.identities);
+    const auto classes = bpf::read_artefact(directory_ + "/" + e.classes);
+    if (!identities || !classes) return;
+    NodeTables node = read_node_tables(*identities, *classes);
+    for (const ir::NodeView& view : resolved_.views) {
+      if (view.node != e.view) continue;
+      for (const ir::ResolvedEndpoint& endpoint : view.endpoints) {
+        if (endpoint.ingress == nullptr || endpoint.egress == nullptr || !endpoint.error.empty() ||
+            !endpoint.depends_on.empty() ||
+            bpf::endpoint_names(engine_->world, view, endpoint) != e.names ||
+            check_tables(node, policy, e.slot, e.sizes, view, endpoint).answer !=
+                ProofAnswer::Proved) {
+          continue;
+        }
+        tables.view = &view;
+        tables.endpoint = &endpoint;
+      }
+    }
+  }
+  if (tables.endpoint == nullptr) {
+    fmt::print(env_.err,
+               "policyc: {}: the policies given do not say what its tables say: rules are not "
+               "named\n",
+               at.endpoint);
+  }
 }
 
 Monitor::Seen Monitor::explain(const bpf::LoadedStatus& at, bpf::Event event) {
@@ -216,7 +291,9 @@ Monitor::Seen Monitor::explain(const bpf::LoadedStatus& at, bpf::Event event) {
   if (e.kind == bpf::EventKind::Note) run.result.outcome = bpf::Outcome::Pass;
   run.result.drop_reason = e.verdict < 0 ? static_cast<std::uint32_t>(-e.verdict) : 0;
   if (e.verdict < 0) out.result.fate = bpf::Fate::Drop;
-  if (const Tables* t = tables(at, e.generation)) {
+  // Notes tell of no tables.
+  const Tables* t = e.kind == bpf::EventKind::Verdict ? tables(at, e.generation) : nullptr;
+  if (t != nullptr) {
     if (e.identity != 0 && e.identity <= t->numbers.size()) {
       run.result.identity_number = t->numbers[e.identity - 1];
     }
@@ -234,12 +311,14 @@ Monitor::Seen Monitor::explain(const bpf::LoadedStatus& at, bpf::Event event) {
     out.in_world = true;
     run.view = place->view;
     run.index = place->endpoint;
-    if (e.kind == bpf::EventKind::Verdict && e.record != 0 && !out.packet->later_fragment) {
-      const bpf::Judge::Judged& judged = judge_->judge(*out.packet);
-      const auto& half = e.ingress ? judged.verdict.ingress : judged.verdict.egress;
-      // Only where the policies given say what the program's table says.
-      if (half && (!run.result.said || half->reason == run.result.said->reason)) {
-        run.rules = judged.rules(run.direction);
+    if (t != nullptr && run.result.said && !out.packet->later_fragment &&
+        t->view == &resolved_.views[place->view] &&
+        t->endpoint == &t->view->endpoints[place->endpoint]) {
+      const ir::PolicyTable& table = e.ingress ? *t->endpoint->ingress : *t->endpoint->egress;
+      const ir::IdentityIndex peer =
+          t->view->identity_of(e.ingress ? out.packet->from : out.packet->to);
+      if (table.lookup(peer, out.packet->protocol, out.packet->policy_port()) == *run.result.said) {
+        run.rules = judge_->judge(*out.packet).rules(run.direction);
       }
     }
   }
@@ -288,23 +367,6 @@ void Monitor::show(const Seen& seen) {
   }
 }
 
-// Without the policies' world only the packet, the endpoint and the peer's number are known.
-struct Stranger {
-  ir::World world;
-  ir::Resolved resolved;
-  explicit Stranger(const std::string& node) {
-    resolved.identities.push_back({0, {}});
-    ir::NodeView view;
-    view.node = node;
-    view.ipcache.emplace_back(*ir::parse_prefix("0.0.0.0/0"), 0);
-    view.ipcache.emplace_back(*ir::parse_prefix("::/0"), 0);
-    ir::ResolvedEndpoint endpoint;
-    endpoint.ingress = endpoint.egress = std::make_shared<ir::PolicyTable>();
-    view.endpoints.push_back(std::move(endpoint));
-    resolved.views.push_back(std::move(view));
-  }
-};
-
 void Monitor::show_json(const Seen& seen) {
   const auto print = [&](std::vector<ordered_json> lines) {
     // Of a request that was read the proxy's line alone.
@@ -330,10 +392,10 @@ void Monitor::show_json(const Seen& seen) {
     }
   };
   if (seen.in_world) {
-    print(HubbleWriter(engine_->world, resolved_).lines(seen.frame, seen.result));
+    print(writer_->lines(seen.frame, seen.result));
   } else {
-    const Stranger stranger(seen.at.node);
-    print(HubbleWriter(stranger.world, stranger.resolved).lines(seen.frame, seen.result));
+    const Stranger& stranger = strangers_.try_emplace(seen.at.node, seen.at.node).first->second;
+    print(stranger.writer->lines(seen.frame, seen.result));
   }
 }
 
@@ -351,9 +413,11 @@ int Monitor::run() {
       if (left <= 0) break;
       wait = static_cast<int>(std::min<long>(wait, left));
     }
-    const auto entries =
-        reader_->read(wait, options_.count == 0 ? SIZE_MAX : options_.count - shown);
+    const std::size_t wanted = options_.count == 0 ? SIZE_MAX : options_.count - shown;
+    const auto entries = reader_->read(wait, std::min(wanted, kMostEvents));
     if (!entries) return usage_error(env_, entries.error());
+    refreshed_ = false;
+    if (judge_) judge_->forget_beyond(kMostJudged);
     std::vector<std::pair<std::size_t, bpf::Event>> events;
     for (const bpf::RingReader::Entry& entry : *entries) {
       if (auto event = bpf::read_event(entry.bytes)) {

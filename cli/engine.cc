@@ -82,16 +82,25 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
 }
 
 int account_for_refused(const EngineOptions& options, const Engine& engine, int code, Env& env) {
+  return account_for_refused(options, {{"", &engine}}, code, env);
+}
+
+int account_for_refused(const EngineOptions& options,
+                        const std::vector<std::pair<std::string, const Engine*>>& sides, int code,
+                        Env& env) {
   const CommonOptions& o = options.common;
   if (code != kOk || o.keep_going || !o.load.world.empty()) return code;
   std::vector<std::string> lines;
   bool pruned = false;
-  for (const ir::Policy& p : engine.world.policies.policies) {
-    if (p.accepted || p.error == kLeftOut) continue;
-    const bool unknown_field = p.layer == Layer::UnknownField;
-    if (unknown_field && o.unknown_fields == "reject") continue;
-    pruned = pruned || unknown_field;
-    lines.push_back(fmt::format("  {}: {}", p.ref.str(), p.error));
+  for (const auto& [side, engine] : sides) {
+    for (const ir::Policy& p : engine->world.policies.policies) {
+      if (p.accepted || p.error == kLeftOut) continue;
+      const bool unknown_field = p.layer == Layer::UnknownField;
+      if (unknown_field && o.unknown_fields == "reject") continue;
+      pruned = pruned || unknown_field;
+      lines.push_back(
+          fmt::format("  {}{}{}: {}", side, side.empty() ? "" : ": ", p.ref.str(), p.error));
+    }
   }
   if (lines.empty()) return code;
   fmt::print(env.err, "policyc: left out, because the cluster refuses {}:\n",

@@ -34,5 +34,9 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
 // with a message that names them. Worlds of recorded verdicts (--world) hold such policies on
 // purpose.
 int account_for_refused(const EngineOptions& options, const Engine& engine, int code, Env& env);
+// Of several inputs, each with a name that stands in front of its policies.
+int account_for_refused(const EngineOptions& options,
+                        const std::vector<std::pair<std::string, const Engine*>>& sides, int code,
+                        Env& env);
 
 }  // namespace policyc::cli

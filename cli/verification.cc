@@ -66,7 +66,11 @@ std::string in_kernel(const std::string& elf, const char* program,
   if (bpf::kernel_unavailable() || w.frame.size() < 14 || w.vlan_present != 0) return {};
   const auto loaded =
       bpf::LoadedObject::load(elf, {{bpf::kNodeMap, w.node}, {bpf::kPolicyMap, w.policy}});
-  if (!loaded) return "; this kernel refuses the program";
+  if (!loaded) {
+    return bpf::kernel_refuses(Error{loaded.error()})
+               ? "; this kernel refuses the program"
+               : "; this kernel was not asked: " + loaded.error();
+  }
   const auto run = loaded->run(program, w.frame);
   if (!run) return {};
   const verify::PacketFate fate{run->return_code, run->mark, run->cb};
@@ -117,12 +121,14 @@ class Verification {
   const ir::World& world_;
   const ir::Resolved& resolved_;
   const bpf::Manifest& manifest_;
-  std::map<std::tuple<std::string, std::string, std::string>, NodeTables> nodes_;
+  // By the files and the sizes that are asked about.
+  std::map<std::tuple<std::string, std::string, std::string, bpf::SizeClass>, NodeTables> nodes_;
   std::map<std::pair<std::string, std::vector<std::string>>,
            std::pair<const ir::NodeView*, const ir::ResolvedEndpoint*>>
       endpoints_;
   verify::TermSolver solver_;
-  std::set<std::string> proved_, changed_;
+  std::map<std::string, bpf::SizeClass> proved_;  // by object
+  std::set<std::string> changed_;
   std::set<std::tuple<std::string, std::uint16_t, std::string>> filters_;  // looked at
 };
 
@@ -140,7 +146,14 @@ void Verification::write_down(const std::string& what, const verify::TermQuestio
 }
 
 std::string Verification::object(const bpf::ManifestEndpoint& e) {
-  if (!proved_.insert(e.object).second) return {};
+  const auto [at, fresh] = proved_.try_emplace(e.object, e.sizes);
+  if (!fresh) {
+    if (at->second != e.sizes) {
+      out.lines.push_back({e.object, ProofAnswer::Refuted,
+                           "the manifest gives one object tables of different sizes"});
+    }
+    return {};
+  }
   const auto bytes = read(e.object);
   if (!bytes) return bytes.error();
   if (manifest_.stateful || manifest_.prelude || manifest_.events) {
@@ -229,7 +242,7 @@ std::string Verification::image(const bpf::ManifestEndpoint& e) {
     out.lines.push_back(std::move(line));
     return {};
   }
-  const auto [at, fresh] = nodes_.try_emplace({e.identities, e.classes, e.object});
+  const auto [at, fresh] = nodes_.try_emplace({e.identities, e.classes, e.object, e.sizes});
   if (fresh) {
     const auto identities = read(e.identities);
     if (!identities) return identities.error();

@@ -133,7 +133,11 @@ Connectivity::Place Connectivity::place(const GraphParty& party) const {
     std::tie(out.view, out.endpoint) = it->second;
   }
   out.host = party.id == "host";
-  if (const auto it = indices_.find(party.labels); it != indices_.end()) out.identity = it->second;
+  // A pod that is no endpoint is on the host network: its address tells whose it is.
+  const bool by_labels = party.pod == SIZE_MAX || out.endpoint != nullptr;
+  if (const auto it = indices_.find(party.labels); by_labels && it != indices_.end()) {
+    out.identity = it->second;
+  }
   out.address = party.address;
   return out;
 }

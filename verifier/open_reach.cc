@@ -110,9 +110,7 @@ class Search {
     }
     std::sort(namespaces.begin(), namespaces.end());
     namespaces.erase(std::unique(namespaces.begin(), namespaces.end()), namespaces.end());
-    add({{pod_label(std::string(ir::kNamespaceKey), Operator::In, namespaces),
-          pod_label(kMetadataName, Operator::In, namespaces)},
-         {}});
+    add({{pod_label(std::string(ir::kNamespaceKey), Operator::In, namespaces)}, {}});
     ir::Rule rule;
     rule.policy = out.policies.policies.size();
     rule.items.push_back(std::move(item));
@@ -125,15 +123,12 @@ class Search {
     if (out_.why.empty()) out_.why = std::move(why);
   }
 
-  // Points that no pod can be: the label of a namespace's name says its name, and namespaces that
-  // are there have their labels.
+  // Points that no pod can be: namespaces that are there have their labels.
   void forced() {
     const auto never = [&](Selector s) {
       const auto& boxes = universe_.peers(s, false);
       impossible_.insert(impossible_.end(), boxes.begin(), boxes.end());
     };
-    const Requirement some = pod_label(std::string(ir::kNamespaceKey), Operator::Exists, {});
-    never({{some, pod_label(kMetadataName, Operator::DoesNotExist, {})}, {}});
     const ir::Rule& mentioned = mentioned_.policies.rules.back();
     const auto& names = mentioned.items[0].peers.back().selector.requirements[0].values;
     std::set<std::string> keys;
@@ -151,14 +146,13 @@ class Search {
     for (const Requirement& r : claim_.from.requirements) {
       if (r.key.rfind(ir::kNamespaceLabelsPrefix, 0) == 0) keys.insert(r.key);
     }
-    keys.erase(kMetadataName);
+    // The universe knows what the label of the name says, and which labels identities never carry.
+    std::erase_if(keys, [&](const std::string& key) {
+      return key == kMetadataName || !ir::is_identity_label(world_.settings, "k8s", key);
+    });
     if (names.size() > kMostNamespaces) return unknown("too many namespaces");
     for (const std::string& name : names) {
       const Requirement here = pod_label(std::string(ir::kNamespaceKey), Operator::In, {name});
-      never({{here, pod_label(kMetadataName, Operator::NotIn, {name})}, {}});
-      never({{pod_label(std::string(ir::kNamespaceKey), Operator::NotIn, {name}), some,
-              pod_label(kMetadataName, Operator::In, {name})},
-             {}});
       const ir::Namespace* known = world_.inventory.find_namespace(name);
       if (known == nullptr) continue;
       for (const std::string& key : keys) {
@@ -319,6 +313,11 @@ OpenAnswer no_pod_reaches(const ir::World& world, const OpenClaim& claim) {
   }
   out.why = open_question(world);
   if (!out.why.empty()) return out;
+  for (const Requirement& r : claim.from.requirements) {
+    if (ir::is_identity_label(world.settings, "k8s", r.key)) continue;
+    out.why = fmt::format("identities do not carry the label `{}`", r.key);
+    return out;
+  }
   return Search(world, claim).run();
 }
 

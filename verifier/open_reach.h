@@ -1,4 +1,5 @@
-// "No pod of these reaches that one": for every pod that could exist, not only those of the input.
+// "No pod of these reaches that one": for every pod with a network of its own that could exist, not
+// only those of the input. A pod on the host network is its node to policies: it is not meant here.
 #pragma once
 
 #include <optional>

@@ -22,10 +22,14 @@ bool negative(ir::Operator op) {
   return op == ir::Operator::NotIn || op == ir::Operator::DoesNotExist;
 }
 
-std::string canonical(const std::string& key) {
-  static const std::string kMetadataName =
-      std::string(ir::kNamespaceLabelsPrefix) + "kubernetes.io/metadata.name";
-  return key == kMetadataName ? std::string(ir::kNamespaceKey) : key;
+const std::string kMetadataName =
+    std::string(ir::kNamespaceLabelsPrefix) + "kubernetes.io/metadata.name";
+
+// The label of the namespace's name says what the namespace key says, where identities carry both.
+std::string canonical(const ir::Settings& settings, const std::string& key) {
+  const bool same = key == kMetadataName && ir::is_identity_label(settings, "k8s", key) &&
+                    ir::is_identity_label(settings, "k8s", ir::kNamespaceKey);
+  return same ? std::string(ir::kNamespaceKey) : key;
 }
 
 // Two requirements on one placeholder are one condition, or each other's negation.
@@ -87,7 +91,7 @@ std::optional<std::string> Universe::Key::value(std::uint32_t point) const {
 
 void Universe::mention(const ir::Requirement& r, Keys& keys) const {
   if (!r.symbol.empty() || r.cidr || !of_pods(r.source)) return;
-  Key& key = keys[canonical(r.key)];
+  Key& key = keys[canonical(world_.settings, r.key)];
   key.values.insert(key.values.end(), r.values.begin(), r.values.end());
 }
 
@@ -144,8 +148,12 @@ Universe::Universe(const ir::World& world) : world_(world) {
       key.name = name;
       std::sort(key.values.begin(), key.values.end());
       key.values.erase(std::unique(key.values.begin(), key.values.end()), key.values.end());
-      if (name == ir::kNamespaceKey) key.absent = false;
-      if (name == ir::kClusterKey) {
+      if (!ir::is_identity_label(settings, "k8s", name)) {
+        key.values.clear();
+        key.other = false;
+      } else if (name == ir::kNamespaceKey || name == kMetadataName) {
+        key.absent = false;
+      } else if (name == ir::kClusterKey) {
         // Other clusters are there where a policy speaks of one, and where this one has a name of
         // its own: a cluster needs one to join a mesh.
         const bool mesh =
@@ -160,9 +168,6 @@ Universe::Universe(const ir::World& world) : world_(world) {
               std::lower_bound(key.values.begin(), key.values.end(), settings.cluster_name),
               settings.cluster_name);
         }
-      } else if (!ir::is_identity_label(settings, "k8s", name)) {
-        key.values.clear();
-        key.other = false;
       }
       key.dimension = space_.add(fmt::format("{} {}", who, name), key.size());
     }
@@ -240,7 +245,7 @@ bool Universe::narrow_pod(Box& box, const ir::Requirement& r, const Keys& keys,
                           const std::map<std::string, std::uint32_t>& symbols) const {
   if (!r.symbol.empty()) return box.restrict(symbols.at(symbol_key(r)), one_bit(!negative(r.op)));
   if (r.cidr || !of_pods(r.source)) return negative(r.op);
-  const Key& key = keys.at(canonical(r.key));
+  const Key& key = keys.at(canonical(world_.settings, r.key));
   return box.restrict(key.dimension, key.points(r));
 }
 
@@ -441,7 +446,7 @@ std::optional<ir::Pod> Universe::pod(const FlowPoint& point, const Keys& keys,
     const auto value = k.value(point.values[k.dimension]);
     if (!value) continue;
     if (value->find("${") != std::string::npos) return std::nullopt;
-    if (key == ir::kNamespaceKey) {
+    if (key == ir::kNamespaceKey || key == kMetadataName) {
       pod.ns = *value;
     } else if (key == ir::kClusterKey) {
       if (*value != world_.settings.cluster_name) return std::nullopt;

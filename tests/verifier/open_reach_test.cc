@@ -23,9 +23,27 @@ ir::Pod random_pod(const Choice& pick) {
   return pod;
 }
 
+// Label filters that take away what claims and rules go by, and a rule that names a namespace.
+void filter_labels(const Choice& pick, ir::World& world) {
+  world.settings.label_filter = *ir::parse_label_filter(pick.of<std::string>(
+      {"!io.cilium.k8s.namespace.labels.kubernetes.io", "!io.cilium.k8s.namespace.labels",
+       "!io.kubernetes.pod.namespace", "!tier", "!io.cilium.k8s.policy.cluster", "k8s:app"}));
+  for (ir::Rule& rule : world.policies.rules) {
+    for (ir::RuleItem& item : rule.items) {
+      if (item.any_peer || pick.flip()) continue;
+      ir::Peer peer;
+      peer.selector.requirements = {label_requirement(
+          "k8s", std::string(ir::kNamespaceLabelsPrefix) + "kubernetes.io/metadata.name",
+          ir::Operator::In, {pick.of<std::string>({"m", "other"})})};
+      item.peers.push_back(std::move(peer));
+    }
+  }
+}
+
 RC_GTEST_PROP(OpenReach, HoldsForWhoeverComes, ()) {
   const Choice pick;
-  const ir::World world = testing::random_world(pick);
+  ir::World world = testing::random_world(pick);
+  if (pick(3) == 0) filter_labels(pick, world);
   RC_PRE(!world.inventory.pods.empty());
   OpenClaim claim;
   claim.from = testing::random_selector(pick);

@@ -1,7 +1,8 @@
-// Systematic mutation with the kernel as the judge: every instruction of the compiled programs is
-// changed in many ways. A mutant that the kernel loads and that treats a packet of many, aimed at
-// the borders of what programs look at, differently must not be proved; of the others it is counted
-// which are proved equivalent. A sample with a fixed seed; POLICYC_MUTANTS=all (or N) tries more.
+// Mutation with the kernel as the judge: changes of one instruction of one compiled program, the
+// ingress one of the default sizes. A mutant that the kernel loads and that treats one of some 2,000
+// packets, aimed at the borders of what programs look at, differently must not be proved; of the
+// others it is counted which are proved equivalent. 24 mutants, drawn with a fixed seed from about
+// 12,000; POLICYC_MUTANTS=N tries N of them, `all` every one.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
