@@ -474,6 +474,14 @@ TEST_F(Live, MonitorTellsWhatHappened) {
   EXPECT_NE(told.find("CiliumNetworkPolicy/shop/backend  spec.ingress[0]"), std::string::npos)
       << told;
   EXPECT_NE(monitor("").find("drop "), std::string::npos);
+  // Policies that say the same of this packet, by another rule, and not of all: none is named.
+  const std::string port = "    toPorts: [{ports: [{port: '8080', protocol: TCP}]}]\n";
+  compile("wide", policy("  ingress:\n" + allow("other", port) + allow("frontend", port)));
+  traffic();
+  const std::string wide = monitor(files_.path("a") + " " + files_.path("wide-in") + " -c 1");
+  EXPECT_NE(wide.find("shop/backend ingress  pass "), std::string::npos) << wide;
+  EXPECT_EQ(wide.find("spec.ingress"), std::string::npos) << wide;
+  monitor("");
   traffic();
   const std::string bare = monitor("--format hubble-json -c 1");
   EXPECT_NE(bare.find("\"pod_name\":\"backend\""), std::string::npos) << bare;
