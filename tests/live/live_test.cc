@@ -478,7 +478,7 @@ TEST_F(Live, MonitorTellsWhatHappened) {
   const std::string port = "    toPorts: [{ports: [{port: '8080', protocol: TCP}]}]\n";
   compile("wide", policy("  ingress:\n" + allow("other", port) + allow("frontend", port)));
   traffic();
-  const std::string wide = monitor(files_.path("a") + " " + files_.path("wide-in") + " -c 1");
+  const std::string wide = monitor(files_.path("a") + " " + files_.path("wide-in"));
   EXPECT_NE(wide.find("shop/backend ingress  pass "), std::string::npos) << wide;
   EXPECT_EQ(wide.find("spec.ingress"), std::string::npos) << wide;
   monitor("");
