@@ -10,6 +10,8 @@
 #include <set>
 #include <utility>
 
+#include "cli/render.h"
+
 namespace policyc::cli {
 namespace {
 
@@ -58,29 +60,6 @@ class Matrix {
   };
   std::vector<Entry> cells_;
 };
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 bool has_proxy(const ir::Connection& c) {
   return std::any_of(c.spans.begin(), c.spans.end(),
@@ -192,13 +171,13 @@ std::string graph_svg(const Graph& graph, bool edges_only) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     fmt::format_to(to, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}<title>{}</title></text>\n",
                    left - 6, top + static_cast<int>(i) * kCell + kCell / 2 + 4,
-                   escaped(names[rows[i]]), escaped(members(graph, groups[rows[i]], "\n")));
+                   xml_escape(names[rows[i]]), xml_escape(members(graph, groups[rows[i]], "\n")));
   }
   for (std::size_t i = 0; i < columns.size(); ++i) {
-    fmt::format_to(to,
-                   "<text transform=\"translate({} {}) rotate(-50)\">{}<title>{}</title></text>\n",
-                   left + static_cast<int>(i) * kCell + kCell / 2 + 4, top - 6,
-                   escaped(names[columns[i]]), escaped(members(graph, groups[columns[i]], "\n")));
+    fmt::format_to(
+        to, "<text transform=\"translate({} {}) rotate(-50)\">{}<title>{}</title></text>\n",
+        left + static_cast<int>(i) * kCell + kCell / 2 + 4, top - 6, xml_escape(names[columns[i]]),
+        xml_escape(members(graph, groups[columns[i]], "\n")));
   }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     for (std::size_t j = 0; j < columns.size(); ++j) {
@@ -209,12 +188,12 @@ std::string graph_svg(const Graph& graph, bool edges_only) {
       fmt::format_to(to,
                      "<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\">"
                      "<title>{} → {}: {}</title></rect>\n",
-                     cell.kind, x + 1, y + 1, kCell - 2, kCell - 2, escaped(names[rows[i]]),
-                     escaped(names[columns[j]]), escaped(cell.words));
+                     cell.kind, x + 1, y + 1, kCell - 2, kCell - 2, xml_escape(names[rows[i]]),
+                     xml_escape(names[columns[j]]), xml_escape(cell.words));
       if (cell.port.empty()) continue;
       fmt::format_to(to,
                      "<text class=\"port\" x=\"{}\" y=\"{}\" pointer-events=\"none\">{}</text>\n",
-                     x + kCell / 2, y + kCell / 2 + 4, escaped(cell.port));
+                     x + kCell / 2, y + kCell / 2 + 4, xml_escape(cell.port));
     }
   }
   int x = kMargin;
@@ -259,10 +238,10 @@ code { white-space: pre-wrap; }
                                                         : "the ingress of each target");
   }
   if (const std::string note = plugin_note(world); !note.empty()) {
-    fmt::format_to(to, "<p>{}</p>\n", escaped(note));
+    fmt::format_to(to, "<p>{}</p>\n", xml_escape(note));
   }
   for (const std::string& unknown : graph.unknown) {
-    fmt::format_to(to, "<p>Left out, its policy cannot be told: {}</p>\n", escaped(unknown));
+    fmt::format_to(to, "<p>Left out, its policy cannot be told: {}</p>\n", xml_escape(unknown));
   }
   out += "<div class=\"wide\">\n" + graph_svg(graph, edges_only) + "</div>\n";
   out += R"html(<h2>Connections</h2>
@@ -279,10 +258,10 @@ code { white-space: pre-wrap; }
       const GraphEdge* edge = same ? from.among : matrix.at(from.parties[0], into.parties[0]);
       if (edge == nullptr) continue;
       fmt::format_to(to, "<tr><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
-                     escaped(members(graph, from, ", ")),
-                     same ? "each other" : escaped(members(graph, into, ", ")),
-                     escaped(ir::connection_text(edge->connection)),
-                     escaped(fmt::format("{}", fmt::join(requests_of(graph, *edge), "\n"))));
+                     xml_escape(members(graph, from, ", ")),
+                     same ? "each other" : xml_escape(members(graph, into, ", ")),
+                     xml_escape(ir::connection_text(edge->connection)),
+                     xml_escape(fmt::format("{}", fmt::join(requests_of(graph, *edge), "\n"))));
     }
   }
   out += R"html(</tbody>

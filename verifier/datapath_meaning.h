@@ -386,18 +386,16 @@ class PacketMeaning {
 
   void transport(Headers& h, Word protocol, Word l4) {
     h.kind = meaning_.class_of_protocol(protocol);
-    const Word part = h.fragment;
-    const Word none = o_.or_(part, o_.eq(h.kind, o_.constant(0, 8)));
+    const Word none = o_.or_(h.fragment, o_.eq(h.kind, o_.constant(0, 8)));
     const Word some = o_.not_(none);
     const Word ports = o_.ult(h.kind, o_.constant(4, 8));
     const Word cut = o_.ite(ports, shorter(plus(l4, 4)), shorter(plus(l4, 2)));
     h.wrong = o_.ite(o_.and_(some, cut), c(134), c(0));
     h.port =
         o_.ite(none, c(0), o_.ite(ports, o_.zext(big16(plus(l4, 2)), 32), o_.zext(byte(l4), 32)));
-    h.frag_needed = (o_.and_(
+    h.frag_needed = o_.and_(
         o_.and_(some, o_.not_(ports)),
-        o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16)))));
-    h.fragment = part;
+        o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16))));
   }
 
   Ops& o_;
