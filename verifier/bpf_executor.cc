@@ -21,41 +21,10 @@ struct NotKnown {
   std::string why;
 };
 
-struct Value {
-  enum class Kind : std::uint8_t {
-    Nothing,  // never written, or of two kinds after paths met: not to be read
-    Number,
-    Context,
-    Packet,
-    PacketEnd,
-    Stack,     // `which`: frame
-    MapValue,  // `which`: map
-  };
-  Kind kind = Kind::Nothing;
-  std::size_t which = 0;
-  Term term;  // number of 64 bits, or byte offset of 64 bits
-
-  bool pointer() const { return kind != Kind::Nothing && kind != Kind::Number; }
-  bool same_place(const Value& o) const { return kind == o.kind && which == o.which; }
-  friend bool operator==(const Value&, const Value&) = default;
-};
-
-// A byte of the stack: byte `index` of what was stored there.
-struct StackByte {
-  Value whole;
-  unsigned index = 0;
-  friend bool operator==(const StackByte&, const StackByte&) = default;
-};
-using Stack = std::map<std::int64_t, StackByte>;  // by offset from the frame pointer, below 0
-
-struct State {
-  // The path condition is the conjunction.
-  std::vector<Term> path;
-  Value regs[ebpf::kRegisters];
-  std::vector<Stack> stacks;            // one for each active frame
-  std::map<std::size_t, Term> context;  // fields written so far
-  std::map<std::pair<std::size_t, std::uint64_t>, unsigned> volatile_reads;
-};
+using Value = BpfValue;
+using StackByte = BpfStackByte;
+using Stack = BpfStack;
+using State = BpfState;
 
 class Executor {
  public:
@@ -63,15 +32,25 @@ class Executor {
            const ExecutorOptions& options)
       : t_(terms), object_(object), code_(program.code), options_(options) {
     second_slot_ = ebpf::second_slots(code_);
-    length_ = t_.zext(t_.symbol(kPacketLength, 16), 64);
   }
 
   Execution run();
+  Stretch stretch(std::size_t from, State start, std::optional<std::size_t> cut);
+  std::vector<std::size_t> heads(std::size_t entry) const;
+  std::string here() const {
+    const Instruction* following = at_ + 1 < code_.size() ? &code_[at_ + 1] : nullptr;
+    return fmt::format("instruction {}: {}", at_, disassemble(code_[at_], following));
+  }
 
  private:
-  // Runs the function at `entry` with all paths merged at its exits.
-  State function(std::size_t entry, State state);
-  std::vector<std::size_t> order(std::size_t entry) const;
+  // The ends of a stretch, with all paths merged.
+  struct Ends {
+    std::optional<State> exit, cut;
+  };
+  Ends follow(std::size_t from, State start, std::optional<std::size_t> cut);
+  // `back`: gets what jumps lead back to, which is not known where there is none.
+  std::vector<std::size_t> order(std::size_t entry, std::optional<std::size_t> cut,
+                                 std::vector<std::size_t>* back) const;
   std::vector<std::size_t> next(std::size_t at) const;
   State merge(State a, State b);
   Value merge(Term take_b, const Value& a, const Value& b);
@@ -81,6 +60,8 @@ class Executor {
   void load(State& s, const Instruction& i);
   void store(State& s, const Instruction& i);
   Term condition(State& s, const Instruction& i);
+  State call(State s, const Instruction& i);
+  void helper(State& s, const Instruction& i);
 
   Term c64(std::uint64_t v) { return t_.constant(v, 64); }
   Term number(const Value& v) const {
@@ -100,22 +81,14 @@ class Executor {
     if (!t_.is_constant(v.term)) throw NotKnown{"the offset depends on the packet"};
     return t_.value(v.term) + static_cast<std::uint64_t>(std::int64_t{more});
   }
-  std::string here() const {
-    const Instruction* following = at_ + 1 < code_.size() ? &code_[at_ + 1] : nullptr;
-    return fmt::format("instruction {}: {}", at_, disassemble(code_[at_], following));
-  }
 
   Terms& t_;
   const ebpf::Object& object_;
   const std::vector<Instruction>& code_;
   const ExecutorOptions& options_;
   std::vector<bool> second_slot_;
-  Term length_;
   std::size_t at_ = 0;
   Execution out_;
-
-  friend Expected<Execution> policyc::verify::execute(Terms&, const ebpf::Object&,
-                                                      const ebpf::Program&, const ExecutorOptions&);
 };
 
 // ---- the order of things
@@ -158,8 +131,10 @@ bool reserved_is_set(const Instruction& i) {
   }
 }
 
-// Every instruction that can be reached, each after all from which it is reached.
-std::vector<std::size_t> Executor::order(std::size_t entry) const {
+// Every instruction that can be reached, each after all from which it is reached. What is reached
+// only through `cut` is left out, unless that is the entry.
+std::vector<std::size_t> Executor::order(std::size_t entry, std::optional<std::size_t> cut,
+                                         std::vector<std::size_t>* back) const {
   enum class Mark : std::uint8_t { New, Open, Done };
   std::vector<Mark> marks(code_.size(), Mark::New);
   std::vector<std::size_t> out;
@@ -180,13 +155,25 @@ std::vector<std::size_t> Executor::order(std::size_t entry) const {
       continue;
     }
     const std::size_t to = top.successors[top.done++];
-    if (marks[to] == Mark::Open) throw NotKnown{fmt::format("a loop at instruction {}", to)};
+    if (to == cut) continue;
+    if (marks[to] == Mark::Open) {
+      if (back == nullptr) throw NotKnown{fmt::format("a loop at instruction {}", to)};
+      back->push_back(to);
+    }
     if (marks[to] == Mark::New) {
       marks[to] = Mark::Open;
       stack.push_back({to, next(to), 0});
     }
   }
   std::reverse(out.begin(), out.end());
+  return out;
+}
+
+std::vector<std::size_t> Executor::heads(std::size_t entry) const {
+  std::vector<std::size_t> out;
+  order(entry, std::nullopt, &out);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 
@@ -231,6 +218,8 @@ State Executor::merge(State a, State b) {
         out.stacks[f].emplace(offset, StackByte{whole, x.index});
     }
   }
+  out.length = t_.ite(take_b, b.length, a.length);
+  out.pulled = a.pulled || b.pulled;
   out.context = std::move(a.context);
   for (const auto& [offset, y] : b.context) {
     const auto x = out.context.try_emplace(offset, t_.symbol(context_symbol(offset), 32)).first;
@@ -365,7 +354,7 @@ void Executor::alu(State& s, const Instruction& i) {
       dst = number_of(t_.sub(dst.term, right.term));
     } else if (operation == ebpf::kSub && dst.kind == Value::Kind::PacketEnd &&
                right.kind == Value::Kind::Packet) {
-      dst = number_of(t_.sub(t_.add(length_, dst.term), right.term));
+      dst = number_of(t_.sub(t_.add(s.length, dst.term), right.term));
     } else {
       throw NotKnown{"arithmetic on a pointer"};
     }
@@ -495,7 +484,7 @@ void Executor::load(State& s, const Instruction& i) {
     case Value::Kind::Packet: {
       const Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
       if (t_.max(at) >= kFar) throw NotKnown{"an offset without a bound"};
-      oblige(s, t_.not_(t_.ult(length_, t_.add(at, c64(bytes)))));
+      oblige(s, t_.not_(t_.ult(s.length, t_.add(at, c64(bytes)))));
       dst = number_of(read(s.path, kPacketArray, t_.extract(at, 0, 32), bytes, 4));
       return;
     }
@@ -573,7 +562,7 @@ Term Executor::condition(State& s, const Instruction& i) {
     }
     for (Value* v : {&left, &right}) {
       if (t_.max(v->term) >= kFar) throw NotKnown{"an offset without a bound"};
-      if (v->kind == Value::Kind::PacketEnd) v->term = t_.add(v->term, length_);
+      if (v->kind == Value::Kind::PacketEnd) v->term = t_.add(v->term, s.length);
     }
     if (operation == ebpf::kJset || operation == ebpf::kJsgt || operation == ebpf::kJsge ||
         operation == ebpf::kJslt || operation == ebpf::kJsle) {
@@ -617,11 +606,78 @@ Term Executor::condition(State& s, const Instruction& i) {
   }
 }
 
-State Executor::function(std::size_t entry, State start) {
+void forget_packet(Value& v) {
+  if (v.kind == Value::Kind::Packet || v.kind == Value::Kind::PacketEnd) v = {};
+}
+
+// The helpers that are known.
+void Executor::helper(State& s, const Instruction& i) {
+  constexpr std::int32_t kSkbPullData = 39;
+  if (i.imm != kSkbPullData) throw NotKnown{"a helper that is not known"};
+  const Term skb_len = t_.symbol(context_symbol(kSkbLen), 32);
+  const Value &skb = s.regs[1], &wanted = s.regs[2];
+  if (skb.kind != Value::Kind::Context || constant_offset(skb, 0) != 0 ||
+      t_.extract(number(wanted), 0, 32) != skb_len) {
+    throw NotKnown{"it does not ask for the whole packet"};
+  }
+  if (s.pulled) throw NotKnown{"a packet that was asked for before"};
+  // Pointers to the packet are gone, whatever comes of it.
+  for (Value& v : s.regs) forget_packet(v);
+  for (Stack& stack : s.stacks) {
+    for (auto& [offset, b] : stack) forget_packet(b.whole);
+  }
+  for (unsigned r = 1; r <= 5; ++r) s.regs[r] = {};
+  s.regs[0] = number_of(t_.symbol("what pulling gave", 64));
+  s.length = t_.zext(t_.symbol(kPulledLength, 16), 64);
+  s.pulled = true;
+}
+
+// Behind the call of a function of the program.
+State Executor::call(State s, const Instruction& i) {
+  const std::size_t at = at_;
+  const std::int64_t callee = static_cast<std::int64_t>(at) + 1 + i.imm;
+  if (callee < 0 || callee >= static_cast<std::int64_t>(code_.size())) {
+    throw NotKnown{"control leaves the program"};
+  }
+  const auto entry = static_cast<std::size_t>(callee);
+  if (const auto summary = options_.summaries.find(entry); summary != options_.summaries.end()) {
+    const auto given = summary->second(&s.regs[1]);
+    if (!given) throw NotKnown{given.error()};
+    s.regs[0] = number_of(read(s.path, given->array, given->index, 4, 0));
+    for (unsigned r = 1; r <= 5; ++r) s.regs[r] = {};
+    return s;
+  }
+  if (s.stacks.size() >= kMaxFrames) throw NotKnown{"too many calls in one another"};
+  Value kept[5];
+  for (unsigned r = 6; r <= 10; ++r) kept[r - 6] = s.regs[r];
+  for (unsigned r = 6; r < 10; ++r) s.regs[r] = {};
+  s.regs[0] = {};
+  const bool pulled = s.pulled;
+  s.stacks.emplace_back();
+  s.regs[ebpf::kFramePointer] = {Value::Kind::Stack, s.stacks.size() - 1, c64(0)};
+  Ends ends = follow(entry, std::move(s), std::nullopt);
+  at_ = at;
+  if (!ends.exit) throw NotKnown{"the program does not end"};
+  State after = std::move(*ends.exit);
+  after.stacks.pop_back();
+  for (unsigned r = 1; r <= 5; ++r) after.regs[r] = {};
+  for (unsigned r = 6; r <= 10; ++r) {
+    after.regs[r] = kept[r - 6];
+    if (after.pulled != pulled) forget_packet(after.regs[r]);
+  }
+  if (after.regs[0].kind == Value::Kind::Stack) throw NotKnown{"a place of a frame that is gone"};
+  return after;
+}
+
+Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std::size_t> cut) {
   std::map<std::size_t, State> waiting;
-  std::optional<State> exit;
-  waiting.emplace(entry, std::move(start));
+  Ends ends;
+  const auto meet = [&](std::optional<State>& there, State s) {
+    there = there ? merge(std::move(*there), std::move(s)) : std::move(s);
+  };
+  waiting.emplace(from, std::move(start));
   const auto arrive = [&](std::size_t to, State s) {
+    if (to == cut) return meet(ends.cut, std::move(s));
     const auto it = waiting.find(to);
     if (it == waiting.end()) {
       waiting.emplace(to, std::move(s));
@@ -629,7 +685,7 @@ State Executor::function(std::size_t entry, State start) {
       it->second = merge(std::move(it->second), std::move(s));
     }
   };
-  for (const std::size_t at : order(entry)) {
+  for (const std::size_t at : order(from, cut, nullptr)) {
     const auto found = waiting.find(at);
     if (found == waiting.end()) continue;  // behind a condition that never holds
     State s = std::move(found->second);
@@ -643,32 +699,18 @@ State Executor::function(std::size_t entry, State start) {
       const std::uint8_t operation = i.operation();
       if (reserved_is_set(i)) throw NotKnown{"not an instruction"};
       if (operation == ebpf::kExit) {
-        exit = exit ? merge(std::move(*exit), std::move(s)) : std::move(s);
+        meet(ends.exit, std::move(s));
         continue;
       }
       if (operation == ebpf::kCall) {
-        if (i.opcode != (ebpf::kJmp | ebpf::kCall) || i.src != ebpf::kCallIsLocal) {
+        if (i.opcode == (ebpf::kJmp | ebpf::kCall) && i.src == ebpf::kCallIsLocal) {
+          s = call(std::move(s), i);
+        } else if (i.opcode == (ebpf::kJmp | ebpf::kCall) && i.src == ebpf::kCallIsHelper) {
+          helper(s, i);
+        } else {
           throw NotKnown{"a helper that is not known"};
         }
-        if (s.stacks.size() >= kMaxFrames) throw NotKnown{"too many calls in one another"};
-        const std::int64_t callee = static_cast<std::int64_t>(at) + 1 + i.imm;
-        if (callee < 0 || callee >= static_cast<std::int64_t>(code_.size())) {
-          throw NotKnown{"control leaves the program"};
-        }
-        Value kept[5];
-        for (unsigned r = 6; r <= 10; ++r) kept[r - 6] = s.regs[r];
-        for (unsigned r = 6; r < 10; ++r) s.regs[r] = {};
-        s.regs[0] = {};
-        s.stacks.emplace_back();
-        s.regs[ebpf::kFramePointer] = {Value::Kind::Stack, s.stacks.size() - 1, c64(0)};
-        State after = function(static_cast<std::size_t>(callee), std::move(s));
-        at_ = at;
-        after.stacks.pop_back();
-        for (unsigned r = 1; r <= 5; ++r) after.regs[r] = {};
-        for (unsigned r = 6; r <= 10; ++r) after.regs[r] = kept[r - 6];
-        if (after.regs[0].kind == Value::Kind::Stack)
-          throw NotKnown{"a place of a frame that is gone"};
-        arrive(at + 1, std::move(after));
+        arrive(at + 1, std::move(s));
         continue;
       }
       if (operation == ebpf::kJa) {
@@ -721,19 +763,36 @@ State Executor::function(std::size_t entry, State start) {
     }
     arrive(next(at).front(), std::move(s));
   }
-  if (!exit) throw NotKnown{"the program does not end"};
-  return std::move(*exit);
+  return ends;
 }
 
 Execution Executor::run() {
-  State start;
+  State start = function_start(t_);
   start.regs[1] = {Value::Kind::Context, 0, c64(0)};
-  start.stacks.emplace_back();
-  start.regs[ebpf::kFramePointer] = {Value::Kind::Stack, 0, c64(0)};
-  const State end = function(0, std::move(start));
-  out_.result = t_.extract(number(end.regs[0]), 0, 32);
-  out_.context = end.context;
+  const Ends ends = follow(0, std::move(start), std::nullopt);
+  if (!ends.exit) throw NotKnown{"the program does not end"};
+  out_.result = t_.extract(number(ends.exit->regs[0]), 0, 32);
+  out_.context = ends.exit->context;
   return std::move(out_);
+}
+
+Stretch Executor::stretch(std::size_t from, State start, std::optional<std::size_t> cut) {
+  Ends ends = follow(from, std::move(start), cut);
+  return {std::move(ends.exit), std::move(ends.cut), std::move(out_.obligations)};
+}
+
+// What `run` gives for an executor of the program, or why nothing is known.
+template <class Run>
+auto executed(Terms& terms, const ebpf::Object& object, const ebpf::Program& program,
+              const ExecutorOptions& options, Run run)
+    -> Expected<decltype(run(std::declval<Executor&>()))> {
+  if (program.code.empty()) return Error{"the program is empty"};
+  Executor executor(terms, object, program, options);
+  try {
+    return run(executor);
+  } catch (const NotKnown& e) {
+    return Error{fmt::format("{} ({})", e.why, executor.here())};
+  }
 }
 
 }  // namespace
@@ -746,15 +805,32 @@ std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned time
   return fmt::format("map{}.{}#{}", map, offset, times_read_before);
 }
 
+BpfState function_start(Terms& terms) {
+  BpfState out;
+  out.stacks.emplace_back();
+  out.regs[ebpf::kFramePointer] = {BpfValue::Kind::Stack, 0, terms.constant(0, 64)};
+  out.length = terms.zext(terms.symbol(kPacketLength, 16), 64);
+  return out;
+}
+
 Expected<Execution> execute(Terms& terms, const ebpf::Object& object, const ebpf::Program& program,
                             const ExecutorOptions& options) {
-  if (program.code.empty()) return Error{"the program is empty"};
-  Executor executor(terms, object, program, options);
-  try {
-    return executor.run();
-  } catch (const NotKnown& e) {
-    return Error{fmt::format("{} ({})", e.why, executor.here())};
-  }
+  return executed(terms, object, program, options, [](Executor& e) { return e.run(); });
+}
+
+Expected<Stretch> execute_stretch(Terms& terms, const ebpf::Object& object,
+                                  const ebpf::Program& program, const ExecutorOptions& options,
+                                  std::size_t from, BpfState start,
+                                  std::optional<std::size_t> cut) {
+  return executed(terms, object, program, options,
+                  [&](Executor& e) { return e.stretch(from, std::move(start), cut); });
+}
+
+Expected<std::vector<std::size_t>> loop_heads(const ebpf::Object& object,
+                                              const ebpf::Program& program, std::size_t entry) {
+  Terms terms;
+  const ExecutorOptions options;
+  return executed(terms, object, program, options, [&](Executor& e) { return e.heads(entry); });
 }
 
 }  // namespace policyc::verify

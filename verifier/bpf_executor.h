@@ -6,7 +6,8 @@
 //
 // Taken for granted: the meaning of the instructions (RFC 9669; held against the kernel by the
 // tests), no map changes while one packet is looked at, packets of at most 65,535 bytes in the
-// linear part.
+// linear part; bpf_skb_pull_data leaves a linear part of some length between the old one and the
+// packet's, and moves no byte of it.
 #pragma once
 
 #include <cstdint>
@@ -27,13 +28,65 @@ inline constexpr unsigned kPacketArray = 0;
 inline constexpr unsigned map_array(std::size_t map) {
   return static_cast<unsigned>(map) + 1;
 }
-// The symbol of the packet's length, 16 bits.
+// The symbols of the packet's linear length, 16 bits: at the start, and behind bpf_skb_pull_data.
 inline constexpr const char* kPacketLength = "length";
+inline constexpr const char* kPulledLength = "length, pulled";
 // The symbol of a 32-bit field of struct __sk_buff before the program runs.
 std::string context_symbol(std::size_t offset);
 // The symbol of a map word that other programs or user space write at any time: each time that the
 // program reads it, it may be another value.
 std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned times_read_before);
+
+// What a register or a place of the stack holds.
+struct BpfValue {
+  enum class Kind : std::uint8_t {
+    Nothing,  // never written, or of two kinds after paths met: not to be read
+    Number,
+    Context,
+    Packet,
+    PacketEnd,
+    Stack,     // `which`: frame
+    MapValue,  // `which`: map
+  };
+  Kind kind = Kind::Nothing;
+  std::size_t which = 0;
+  Term term;  // number of 64 bits, or byte offset of 64 bits
+
+  bool pointer() const { return kind != Kind::Nothing && kind != Kind::Number; }
+  bool same_place(const BpfValue& o) const { return kind == o.kind && which == o.which; }
+  friend bool operator==(const BpfValue&, const BpfValue&) = default;
+};
+
+// A byte of the stack: byte `index` of what was stored there.
+struct BpfStackByte {
+  BpfValue whole;
+  unsigned index = 0;
+  friend bool operator==(const BpfStackByte&, const BpfStackByte&) = default;
+};
+using BpfStack = std::map<std::int64_t, BpfStackByte>;  // by offset from the frame pointer, below 0
+
+// Where an execution stands.
+struct BpfState {
+  std::vector<Term> path;  // the path condition is the conjunction
+  BpfValue regs[ebpf::kRegisters];
+  std::vector<BpfStack> stacks;         // one for each active frame
+  Term length;                          // of the packet's linear part, 64 bits
+  bool pulled = false;                  // on some path that leads here
+  std::map<std::size_t, Term> context;  // fields written so far
+  std::map<std::pair<std::size_t, std::uint64_t>, unsigned> volatile_reads;
+};
+
+// The start of a function in a frame of its own: nothing but the frame pointer is known.
+BpfState function_start(Terms& terms);
+
+// What stands for the result of a call: four bytes of an array that is no memory.
+struct CallResult {
+  unsigned array = 0;
+  Term index;  // 32 bits
+};
+// Functions whose calls are not executed, by their first instruction: the result is made from r1 to
+// r5 (`arguments`). They change nothing that can be seen. Errors end the execution.
+using CallSummary = std::function<Expected<CallResult>(const BpfValue* arguments)>;
 
 struct ExecutorOptions {
   // 32-bit words that may change between two reads: (map, byte offset).
@@ -43,6 +96,7 @@ struct ExecutorOptions {
   // Where it gives nothing, a place that is a choice of two is read as a choice of two reads.
   std::function<std::optional<Term>(const std::vector<Term>& path, unsigned array, Term index)>
       same_place;
+  std::map<std::size_t, CallSummary> summaries;
   std::size_t max_steps = 200000;  // instructions, calls counted as often as they are made
 };
 
@@ -60,11 +114,26 @@ struct Execution {
 };
 
 // Offsets in struct __sk_buff (linux/bpf.h).
-inline constexpr std::size_t kSkbMark = 8, kSkbVlanPresent = 20, kSkbCb = 48, kSkbData = 76,
-                             kSkbDataEnd = 80;
+inline constexpr std::size_t kSkbLen = 0, kSkbMark = 8, kSkbVlanPresent = 20, kSkbCb = 48,
+                             kSkbData = 76, kSkbDataEnd = 80;
 
 // Errors name the instruction and what is not known of it.
 Expected<Execution> execute(Terms& terms, const ebpf::Object& object, const ebpf::Program& program,
                             const ExecutorOptions& options = {});
+
+// A stretch of one function, with all paths merged where it ends: at the function's exit, or where
+// control comes (back) to the instruction `cut`.
+struct Stretch {
+  std::optional<BpfState> at_exit, at_cut;
+  std::vector<Obligation> obligations;
+};
+// Runs from `start` at the instruction `from`; where that is `cut`, once around.
+Expected<Stretch> execute_stretch(Terms& terms, const ebpf::Object& object,
+                                  const ebpf::Program& program, const ExecutorOptions& options,
+                                  std::size_t from, BpfState start, std::optional<std::size_t> cut);
+
+// Where the jumps of a function lead back to: the loops' heads, ascending. Errors as above.
+Expected<std::vector<std::size_t>> loop_heads(const ebpf::Object& object,
+                                              const ebpf::Program& program, std::size_t entry);
 
 }  // namespace policyc::verify
