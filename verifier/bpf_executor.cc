@@ -54,6 +54,7 @@ class Executor {
   std::vector<std::size_t> next(std::size_t at) const;
   State merge(State a, State b);
   Value merge(Term take_b, const Value& a, const Value& b);
+  Stack merge(Term take_b, const Stack& a, const Stack& b);
 
   void alu(State& s, const Instruction& i);
   void load_immediate(State& s, const Instruction& i, const Instruction& high);
@@ -61,7 +62,8 @@ class Executor {
   void store(State& s, const Instruction& i);
   Term condition(State& s, const Instruction& i);
   State call(State s, const Instruction& i);
-  void helper(State& s, const Instruction& i);
+  void helper(State& s, int which);
+  void pull(State& s);
 
   Term c64(std::uint64_t v) { return t_.constant(v, 64); }
   Term number(const Value& v) const {
@@ -75,6 +77,14 @@ class Executor {
     return out;
   }
   void oblige(const State& s, Term holds);
+  bool holds(const State& s, Term t) const {
+    return t_.is_constant(t, 1) || std::find(s.path.begin(), s.path.end(), t) != s.path.end();
+  }
+  // Where the bytes stand that this pointer leads to, and its offset there: stack or memory.
+  std::pair<Stack*, std::int64_t> place(State& s, const Value& to, std::int16_t more,
+                                        std::uint64_t bytes);
+  Value gather(const Stack& from, std::int64_t at, unsigned bytes);
+  std::vector<Term> bytes_at(State& s, const Value& from, std::size_t count);
   bool reaches_further(Term known, Term wanted);
   Term read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes, unsigned choices);
   std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
@@ -88,6 +98,12 @@ class Executor {
   const ExecutorOptions& options_;
   std::vector<bool> second_slot_;
   std::size_t at_ = 0;
+  // What Value::Kind::Memory may name: the entries of the options, then records.
+  struct Memory {
+    std::size_t map = 0, bytes = 0;
+    bool record = false;
+  };
+  std::vector<Memory> memory_;
   Execution out_;
 };
 
@@ -181,8 +197,45 @@ std::vector<std::size_t> Executor::heads(std::size_t entry) const {
 
 Value Executor::merge(Term take_b, const Value& a, const Value& b) {
   if (a == b) return a;
+  // A pointer on one way, null on the other.
+  const auto null = [&](const Value& v) {
+    return v.kind == Value::Kind::Number && t_.is_constant(v.term, 0);
+  };
+  const Term no = t_.truth(false);
+  if (a.kind == Value::Kind::Memory && null(b)) {
+    return {a.kind, a.which, a.term, t_.ite(take_b, no, a.there)};
+  }
+  if (b.kind == Value::Kind::Memory && null(a)) {
+    return {b.kind, b.which, b.term, t_.ite(take_b, b.there, no)};
+  }
   if (!a.same_place(b) || a.kind == Value::Kind::Nothing) return {};
-  return {a.kind, a.which, t_.ite(take_b, b.term, a.term)};
+  Value out{a.kind, a.which, t_.ite(take_b, b.term, a.term)};
+  if (a.kind == Value::Kind::Memory) out.there = t_.ite(take_b, b.there, a.there);
+  return out;
+}
+
+Stack Executor::merge(Term take_b, const Stack& a, const Stack& b) {
+  Stack out;
+  for (const auto& [offset, x] : a) {
+    const auto y = b.find(offset);
+    if (y == b.end()) continue;  // not written on both: not to be read
+    if (x == y->second) {
+      out.emplace(offset, x);
+      continue;
+    }
+    StackByte from_a = x, from_b = y->second;
+    if (from_a.index != from_b.index) {
+      if (from_a.whole.kind != Value::Kind::Number || from_b.whole.kind != Value::Kind::Number) {
+        continue;
+      }
+      for (StackByte* byte : {&from_a, &from_b}) {
+        *byte = {number_of(t_.extract(byte->whole.term, byte->index * 8, 8)), 0};
+      }
+    }
+    const Value whole = merge(take_b, from_a.whole, from_b.whole);
+    if (whole.kind != Value::Kind::Nothing) out.emplace(offset, StackByte{whole, from_a.index});
+  }
+  return out;
 }
 
 State Executor::merge(State a, State b) {
@@ -204,19 +257,11 @@ State Executor::merge(State a, State b) {
   if (!t_.is_constant(either, 1)) out.path.push_back(either);
   for (unsigned r = 0; r < ebpf::kRegisters; ++r) out.regs[r] = merge(take_b, a.regs[r], b.regs[r]);
   for (std::size_t f = 0; f < a.stacks.size(); ++f) {
-    out.stacks.emplace_back();
-    for (const auto& [offset, x] : a.stacks[f]) {
-      const auto y = b.stacks[f].find(offset);
-      if (y == b.stacks[f].end()) continue;  // not written on both: not to be read
-      if (x == y->second) {
-        out.stacks[f].emplace(offset, x);
-        continue;
-      }
-      if (x.index != y->second.index) continue;
-      const Value whole = merge(take_b, x.whole, y->second.whole);
-      if (whole.kind != Value::Kind::Nothing)
-        out.stacks[f].emplace(offset, StackByte{whole, x.index});
-    }
+    out.stacks.push_back(merge(take_b, a.stacks[f], b.stacks[f]));
+  }
+  for (const auto& [which, x] : a.memory) {
+    const auto y = b.memory.find(which);
+    if (y != b.memory.end()) out.memory.emplace(which, merge(take_b, x, y->second));
   }
   out.length = t_.ite(take_b, b.length, a.length);
   out.pulled = a.pulled || b.pulled;
@@ -235,6 +280,13 @@ State Executor::merge(State a, State b) {
     unsigned& most = out.volatile_reads[word];
     most = std::max(most, count);
   }
+  out.calls = std::move(a.calls);
+  for (const auto& [helper, count] : b.calls) {
+    unsigned& most = out.calls[helper];
+    most = std::max(most, count);
+  }
+  out.updated = std::move(a.updated);
+  out.updated.insert(b.updated.begin(), b.updated.end());
   return out;
 }
 
@@ -342,6 +394,11 @@ void Executor::alu(State& s, const Instruction& i) {
   }
   if (dst.pointer() || right.pointer()) {
     if (!wide) throw NotKnown{"arithmetic on half a pointer"};
+    for (const Value& v : {dst, right}) {
+      if (v.kind == Value::Kind::Map || (v.kind == Value::Kind::Memory && !holds(s, v.there))) {
+        throw NotKnown{"arithmetic on what may be null"};
+      }
+    }
     if (operation == ebpf::kAdd && dst.pointer() && right.kind == Value::Kind::Number) {
       dst.term = t_.add(dst.term, right.term);
     } else if (operation == ebpf::kAdd && right.pointer() && dst.kind == Value::Kind::Number) {
@@ -358,7 +415,8 @@ void Executor::alu(State& s, const Instruction& i) {
     } else {
       throw NotKnown{"arithmetic on a pointer"};
     }
-    if (dst.kind == Value::Kind::Stack || dst.kind == Value::Kind::Context) {
+    if (dst.kind == Value::Kind::Stack || dst.kind == Value::Kind::Context ||
+        dst.kind == Value::Kind::Memory) {
       constant_offset(dst, 0);
     }
     return;
@@ -419,6 +477,11 @@ void Executor::load_immediate(State& s, const Instruction& i, const Instruction&
                                   static_cast<std::uint32_t>(i.imm)));
     return;
   }
+  const auto map = static_cast<std::size_t>(i.imm);
+  if (i.src == ebpf::kImmIsMap && i.imm >= 0 && high.imm == 0 && options_.keyed.count(map) != 0) {
+    s.regs[i.dst] = {Value::Kind::Map, map, c64(0)};
+    return;
+  }
   if (i.src != ebpf::kImmIsMapValue || i.imm < 0 ||
       static_cast<std::size_t>(i.imm) >= object_.maps.size()) {
     throw NotKnown{"a map that is not global data"};
@@ -436,6 +499,7 @@ void Executor::load(State& s, const Instruction& i) {
     case Value::Kind::Nothing:
     case Value::Kind::Number:
     case Value::Kind::PacketEnd:
+    case Value::Kind::Map:
       throw NotKnown{"no pointer that can be followed"};
     case Value::Kind::Context: {
       const std::uint64_t at = constant_offset(from, i.offset);
@@ -454,31 +518,10 @@ void Executor::load(State& s, const Instruction& i) {
       dst = number_of(t_.extract(word, static_cast<unsigned>(at - field) * 8, bytes * 8));
       return;
     }
-    case Value::Kind::Stack: {
-      const auto at = static_cast<std::int64_t>(constant_offset(from, i.offset));
-      if (at < -static_cast<std::int64_t>(ebpf::kStackBytes) || at + bytes > 0) {
-        throw NotKnown{"outside the stack"};
-      }
-      const Stack& stack = s.stacks[from.which];
-      std::vector<StackByte> read;
-      for (unsigned k = 0; k < bytes; ++k) {
-        const auto b = stack.find(at + k);
-        if (b == stack.end()) throw NotKnown{"a place of the stack that was not written"};
-        read.push_back(b->second);
-      }
-      bool whole = bytes == 8;
-      for (unsigned k = 0; k < bytes; ++k) {
-        whole = whole && read[k].whole == read[0].whole && read[k].index == k;
-      }
-      if (whole) {
-        dst = read[0].whole;
-        return;
-      }
-      Term v = t_.extract(number(read[0].whole), read[0].index * 8, 8);
-      for (unsigned k = 1; k < bytes; ++k) {
-        v = t_.concat(t_.extract(number(read[k].whole), read[k].index * 8, 8), v);
-      }
-      dst = number_of(v);
+    case Value::Kind::Stack:
+    case Value::Kind::Memory: {
+      const auto [stored, at] = place(s, from, i.offset, bytes);
+      dst = gather(*stored, at, bytes);
       return;
     }
     case Value::Kind::Packet: {
@@ -495,12 +538,13 @@ void Executor::load(State& s, const Instruction& i) {
       oblige(s, t_.not_(t_.ult(c64(object_.maps[map].size), t_.add(at, c64(bytes)))));
       const std::pair<std::size_t, std::uint64_t> word{map, t_.min(at)};
       for (const auto& v : options_.volatile_words) {
-        if (v.first != map || t_.max(at) + bytes <= v.second || t_.min(at) >= v.second + 4)
+        if (v.map != map || t_.max(at) + bytes <= v.offset || t_.min(at) >= v.offset + v.bytes)
           continue;
-        if (!t_.is_constant(at) || v.second != word.second || bytes != 4) {
+        if (!t_.is_constant(at) || v.offset != word.second || bytes != v.bytes) {
           throw NotKnown{"a word that others write"};
         }
-        dst = number_of(t_.symbol(volatile_symbol(map, v.second, s.volatile_reads[word]++), 32));
+        dst = number_of(
+            t_.symbol(volatile_symbol(map, v.offset, s.volatile_reads[word]++), 8 * v.bytes));
         return;
       }
       dst = number_of(read(s.path, map_array(map), t_.extract(at, 0, 32), bytes, 4));
@@ -509,7 +553,75 @@ void Executor::load(State& s, const Instruction& i) {
   }
 }
 
+std::pair<Stack*, std::int64_t> Executor::place(State& s, const Value& to, std::int16_t more,
+                                                std::uint64_t bytes) {
+  const auto at = static_cast<std::int64_t>(constant_offset(to, more));
+  const auto end = static_cast<std::int64_t>(bytes) + at;
+  if (to.kind == Value::Kind::Stack) {
+    if (at < -static_cast<std::int64_t>(ebpf::kStackBytes) || end > 0) {
+      throw NotKnown{"outside the stack"};
+    }
+    return {&s.stacks[to.which], at};
+  }
+  if (to.kind != Value::Kind::Memory) throw NotKnown{"a place there"};
+  const Memory& memory = memory_[to.which];
+  const auto stored = s.memory.find(to.which);
+  if (stored == s.memory.end() || (!memory.record && s.updated.count(memory.map) != 0)) {
+    throw NotKnown{"what may not be there any more"};
+  }
+  if (at < 0 || end > static_cast<std::int64_t>(memory.bytes)) throw NotKnown{"outside an entry"};
+  oblige(s, to.there);
+  return {&stored->second, at};
+}
+
+Value Executor::gather(const Stack& from, std::int64_t at, unsigned bytes) {
+  std::vector<StackByte> read;
+  for (unsigned k = 0; k < bytes; ++k) {
+    const auto b = from.find(at + k);
+    if (b == from.end()) throw NotKnown{"a place that was not written"};
+    read.push_back(b->second);
+  }
+  bool whole = bytes == 8;
+  for (unsigned k = 0; k < bytes; ++k) {
+    whole = whole && read[k].whole == read[0].whole && read[k].index == k;
+  }
+  if (whole) return read[0].whole;
+  Term v = t_.extract(number(read[0].whole), read[0].index * 8, 8);
+  for (unsigned k = 1; k < bytes; ++k) {
+    v = t_.concat(t_.extract(number(read[k].whole), read[k].index * 8, 8), v);
+  }
+  return number_of(v);
+}
+
+std::vector<Term> Executor::bytes_at(State& s, const Value& from, std::size_t count) {
+  const auto [stored, at] = place(s, from, 0, count);
+  std::vector<Term> out;
+  for (std::size_t k = 0; k < count; ++k) {
+    const Value byte = gather(*stored, at + static_cast<std::int64_t>(k), 1);
+    out.push_back(t_.extract(number(byte), 0, 8));
+  }
+  return out;
+}
+
 void Executor::store(State& s, const Instruction& i) {
+  if (i.mode() == ebpf::kModeAtomic) {
+    // Additions to a word that others write too; what stood there is not asked.
+    const Value& to = s.regs[i.dst];
+    if (i.instruction_class() != ebpf::kStx || i.imm != 0 || to.kind != Value::Kind::MapValue) {
+      throw NotKnown{"not known"};
+    }
+    const std::uint64_t at = constant_offset(to, i.offset);
+    for (const VolatileWord& v : options_.volatile_words) {
+      if (v.map != to.which || v.offset != at || v.bytes != i.bytes()) continue;
+      Effect effect{Effect::Kind::Add, conjunction(s.path), to.which, at, {}, {}};
+      for (unsigned k = 0; k < v.bytes; ++k) {
+        effect.value.push_back(t_.extract(number(s.regs[i.src]), 8 * k, 8));
+      }
+      out_.effects.push_back(std::move(effect));
+      return;
+    }
+    throw NotKnown{"a store there"};
+  }
   if (i.mode() != ebpf::kModeMem) throw NotKnown{"not known"};
   const bool immediate = i.instruction_class() == ebpf::kSt;
   if (immediate ? i.src != 0 : i.imm != 0) throw NotKnown{"not an instruction"};
@@ -517,14 +629,13 @@ void Executor::store(State& s, const Instruction& i) {
   const Value what =
       immediate ? number_of(c64(static_cast<std::uint64_t>(std::int64_t{i.imm}))) : s.regs[i.src];
   const Value& to = s.regs[i.dst];
-  if (to.kind == Value::Kind::Stack) {
-    const auto at = static_cast<std::int64_t>(constant_offset(to, i.offset));
-    if (at < -static_cast<std::int64_t>(ebpf::kStackBytes) || at + bytes > 0) {
-      throw NotKnown{"outside the stack"};
-    }
+  if (to.kind == Value::Kind::Stack || to.kind == Value::Kind::Memory) {
+    const auto [stored, at] = place(s, to, i.offset, bytes);
     if (what.kind == Value::Kind::Nothing) throw NotKnown{"a value that is not known"};
-    if (what.pointer() && bytes != 8) throw NotKnown{"a part of a pointer"};
-    for (unsigned k = 0; k < bytes; ++k) s.stacks[to.which][at + k] = {what, k};
+    if (what.pointer() && (bytes != 8 || to.kind == Value::Kind::Memory)) {
+      throw NotKnown{"a part of a pointer"};
+    }
+    for (unsigned k = 0; k < bytes; ++k) (*stored)[at + k] = {what, k};
     return;
   }
   if (to.kind == Value::Kind::Context) {
@@ -555,7 +666,13 @@ Term Executor::condition(State& s, const Instruction& i) {
       return v.kind == Value::Kind::Number && t_.is_constant(v.term, 0);
     };
     if (left.pointer() && null(right) && (operation == ebpf::kJeq || operation == ebpf::kJne)) {
-      return t_.truth(operation == ebpf::kJne);
+      const Term there = left.kind == Value::Kind::Memory ? left.there : t_.truth(true);
+      return operation == ebpf::kJne ? there : t_.not_(there);
+    }
+    for (const Value* v : {&left, &right}) {
+      if (v->kind == Value::Kind::Map || v->kind == Value::Kind::Memory) {
+        throw NotKnown{"pointers that cannot be compared"};
+      }
     }
     if (!(in_packet(left) && in_packet(right)) && !(left.pointer() && left.same_place(right))) {
       throw NotKnown{"pointers that cannot be compared"};
@@ -610,10 +727,8 @@ void forget_packet(Value& v) {
   if (v.kind == Value::Kind::Packet || v.kind == Value::Kind::PacketEnd) v = {};
 }
 
-// The helpers that are known.
-void Executor::helper(State& s, const Instruction& i) {
-  constexpr std::int32_t kSkbPullData = 39;
-  if (i.imm != kSkbPullData) throw NotKnown{"a helper that is not known"};
+// Asks for the whole packet.
+void Executor::pull(State& s) {
   const Term skb_len = t_.symbol(context_symbol(kSkbLen), 32);
   const Value &skb = s.regs[1], &wanted = s.regs[2];
   if (skb.kind != Value::Kind::Context || constant_offset(skb, 0) != 0 ||
@@ -626,8 +741,6 @@ void Executor::helper(State& s, const Instruction& i) {
   for (Stack& stack : s.stacks) {
     for (auto& [offset, b] : stack) forget_packet(b.whole);
   }
-  for (unsigned r = 1; r <= 5; ++r) s.regs[r] = {};
-  s.regs[0] = number_of(t_.symbol("what pulling gave", 64));
   s.length = t_.zext(t_.symbol(kPulledLength, 16), 64);
   s.pulled = true;
 }
@@ -669,6 +782,100 @@ State Executor::call(State s, const Instruction& i) {
   return after;
 }
 
+void Executor::helper(State& s, int which) {
+  const unsigned before = s.calls[which]++;
+  const std::string name = helper_symbol(which, before);
+  const auto keyed = [&](bool ring) {
+    const Value& map = s.regs[1];
+    if (map.kind != Value::Kind::Map) throw NotKnown{"no map"};
+    const KeyedMap& k = options_.keyed.at(map.which);
+    if ((k.key_bytes == 0) != ring) throw NotKnown{"a map of another kind"};
+    return k;
+  };
+  const auto zero = [&](const Value& v) {
+    if (!t_.is_constant(number(v), 0)) throw NotKnown{"flags"};
+  };
+  Value result = number_of(t_.constant(0, 64));
+  switch (which) {
+    case kMapLookup: {
+      const KeyedMap sizes = keyed(false);
+      const std::size_t map = s.regs[1].which;
+      if (s.updated.count(map) != 0) throw NotKnown{"a look-up after an update"};
+      const std::vector<Term> key = bytes_at(s, s.regs[2], sizes.key_bytes);
+      const auto entry =
+          options_.look_up ? options_.look_up(s.path, map, key) : std::optional<std::size_t>{};
+      if (!entry || *entry >= options_.entries.size() || options_.entries[*entry].map != map) {
+        throw NotKnown{"a look-up that is not foreseen"};
+      }
+      result = {Value::Kind::Memory, *entry, c64(0), options_.entries[*entry].present};
+      break;
+    }
+    case kMapUpdate: {
+      const KeyedMap sizes = keyed(false);
+      zero(s.regs[4]);
+      Effect effect{Effect::Kind::Update, conjunction(s.path), s.regs[1].which, 0, {}, {}};
+      effect.key = bytes_at(s, s.regs[2], sizes.key_bytes);
+      effect.value = bytes_at(s, s.regs[3], sizes.value_bytes);
+      out_.effects.push_back(std::move(effect));
+      s.updated.insert(s.regs[1].which);
+      result = number_of(t_.symbol(name, 64));
+      break;
+    }
+    case kClock:
+      result = number_of(t_.symbol(name, 64));
+      break;
+    case kLoadBytes: {
+      // Whatever is copied, and however much of it: any bytes.
+      const Term size = number(s.regs[4]);
+      if (s.regs[1].kind != Value::Kind::Context || t_.max(size) > 65535 || t_.min(size) == 0) {
+        throw NotKnown{"not known"};
+      }
+      constant_offset(s.regs[1], 0);
+      number(s.regs[2]);
+      const std::uint64_t count = t_.max(size);
+      const auto [stored, at] = place(s, s.regs[3], 0, count);
+      for (std::uint64_t k = 0; k < count; ++k) {
+        (*stored)[at + static_cast<std::int64_t>(k)] = {
+            number_of(t_.symbol(fmt::format("{}.{}", name, k), 8)), 0};
+      }
+      result = number_of(t_.symbol(name, 64));
+      break;
+    }
+    case kRingReserve: {
+      keyed(true);
+      zero(s.regs[3]);
+      const Term size = number(s.regs[2]);
+      if (!t_.is_constant(size) || t_.value(size) > 65535) throw NotKnown{"a size"};
+      result = {Value::Kind::Memory, memory_.size(), c64(0), t_.symbol(name, 1)};
+      s.memory[memory_.size()] = {};
+      memory_.push_back({s.regs[1].which, static_cast<std::size_t>(t_.value(size)), true});
+      break;
+    }
+    case kRingSubmit: {
+      const Value record = s.regs[1];
+      if (record.kind != Value::Kind::Memory || !memory_[record.which].record) {
+        throw NotKnown{"no record"};
+      }
+      if (constant_offset(record, 0) != 0) throw NotKnown{"not a record's beginning"};
+      zero(s.regs[2]);
+      const Memory& memory = memory_[record.which];
+      Effect effect{Effect::Kind::Submit, conjunction(s.path), memory.map, 0, {}, {}};
+      effect.value = bytes_at(s, record, memory.bytes);
+      out_.effects.push_back(std::move(effect));
+      s.memory.erase(record.which);
+      break;
+    }
+    case kPullData:
+      pull(s);
+      result = number_of(t_.symbol(name, 64));
+      break;
+    default:
+      throw NotKnown{"a helper that is not known"};
+  }
+  for (unsigned r = 1; r <= 5; ++r) s.regs[r] = {};
+  s.regs[0] = result;
+}
+
 Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std::size_t> cut) {
   std::map<std::size_t, State> waiting;
   Ends ends;
@@ -705,8 +912,9 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
       if (operation == ebpf::kCall) {
         if (i.opcode == (ebpf::kJmp | ebpf::kCall) && i.src == ebpf::kCallIsLocal) {
           s = call(std::move(s), i);
-        } else if (i.opcode == (ebpf::kJmp | ebpf::kCall) && i.src == ebpf::kCallIsHelper) {
-          helper(s, i);
+        } else if (i.opcode == (ebpf::kJmp | ebpf::kCall) && i.src == ebpf::kCallIsHelper &&
+                   options_.helpers.count(i.imm) != 0) {
+          helper(s, i.imm);
         } else {
           throw NotKnown{"a helper that is not known"};
         }
@@ -769,10 +977,29 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
 Execution Executor::run() {
   State start = function_start(t_);
   start.regs[1] = {Value::Kind::Context, 0, c64(0)};
+  for (const MapEntry& entry : options_.entries) {
+    std::int64_t at = 0;
+    Stack& stored = start.memory[memory_.size()];
+    for (const Term field : entry.fields) {
+      const Value whole = number_of(field);
+      for (unsigned k = 0; k < t_.width(field) / 8; ++k) stored[at++] = {whole, k};
+    }
+    memory_.push_back({entry.map, static_cast<std::size_t>(at), false});
+  }
   const Ends ends = follow(0, std::move(start), std::nullopt);
   if (!ends.exit) throw NotKnown{"the program does not end"};
   out_.result = t_.extract(number(ends.exit->regs[0]), 0, 32);
   out_.context = ends.exit->context;
+  for (std::size_t k = 0; k < options_.entries.size(); ++k) {
+    std::int64_t at = 0;
+    std::vector<Term>& fields = out_.entries.emplace_back();
+    for (const Term field : options_.entries[k].fields) {
+      const unsigned bytes = t_.width(field) / 8;
+      const Value whole = gather(ends.exit->memory.at(k), at, bytes);
+      fields.push_back(t_.extract(number(whole), 0, t_.width(field)));
+      at += bytes;
+    }
+  }
   return std::move(out_);
 }
 
@@ -799,6 +1026,10 @@ auto executed(Terms& terms, const ebpf::Object& object, const ebpf::Program& pro
 
 std::string context_symbol(std::size_t offset) {
   return fmt::format("skb.{}", offset);
+}
+
+std::string helper_symbol(int helper, unsigned called_before) {
+  return fmt::format("helper{}#{}", helper, called_before);
 }
 
 std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned times_read_before) {

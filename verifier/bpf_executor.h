@@ -4,9 +4,13 @@
 // with its paths. What is not known here (a helper, a loop, a store to the packet, a pointer that
 // cannot be followed) ends the execution with a reason: the caller proves nothing then.
 //
+// Helpers: look-ups and updates of maps with keys, the clock, ring buffers, the packet's first
+// bytes; those that the caller names, others end the execution.
+//
 // Taken for granted: the meaning of the instructions (RFC 9669; held against the kernel by the
-// tests), no map changes while one packet is looked at, packets of at most 65,535 bytes in the
-// linear part; bpf_skb_pull_data leaves a linear part of some length between the old one and the
+// tests) and of the helpers (linux/bpf.h), no map changes while one packet is looked at (nor does
+// anybody else write to the entries that it found), packets of at most 65,535 bytes in the linear
+// part; bpf_skb_pull_data leaves a linear part of some length between the old one and the
 // packet's, and moves no byte of it.
 #pragma once
 
@@ -14,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,10 +39,10 @@ inline constexpr const char* kPulledLength = "length, pulled";
 // The symbol of a 32-bit field of struct __sk_buff before the program runs.
 std::string context_symbol(std::size_t offset);
 // The symbol of a map word that other programs or user space write at any time: each time that the
-// program reads it, it may be another value.
+// program reads it, it may be another value. 32 bits, or 64.
 std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned times_read_before);
 
-// What a register or a place of the stack holds.
+// What a register or a place that the program wrote holds.
 struct BpfValue {
   enum class Kind : std::uint8_t {
     Nothing,  // never written, or of two kinds after paths met: not to be read
@@ -47,33 +52,39 @@ struct BpfValue {
     PacketEnd,
     Stack,     // `which`: frame
     MapValue,  // `which`: map
+    Map,       // `which`: map; what helpers are given
+    Memory,    // `which`: an entry of a map, or a record of a ring; null unless `there`
   };
   Kind kind = Kind::Nothing;
   std::size_t which = 0;
-  Term term;  // number of 64 bits, or byte offset of 64 bits
+  Term term;     // number of 64 bits, or byte offset of 64 bits
+  Term there{};  // of Memory: 1 bit
 
   bool pointer() const { return kind != Kind::Nothing && kind != Kind::Number; }
   bool same_place(const BpfValue& o) const { return kind == o.kind && which == o.which; }
   friend bool operator==(const BpfValue&, const BpfValue&) = default;
 };
 
-// A byte of the stack: byte `index` of what was stored there.
+// A byte of what the program writes: byte `index` of what was stored there.
 struct BpfStackByte {
   BpfValue whole;
   unsigned index = 0;
   friend bool operator==(const BpfStackByte&, const BpfStackByte&) = default;
 };
-using BpfStack = std::map<std::int64_t, BpfStackByte>;  // by offset from the frame pointer, below 0
+using BpfStack = std::map<std::int64_t, BpfStackByte>;  // by offset; in frames below 0
 
 // Where an execution stands.
 struct BpfState {
   std::vector<Term> path;  // the path condition is the conjunction
   BpfValue regs[ebpf::kRegisters];
-  std::vector<BpfStack> stacks;         // one for each active frame
+  std::vector<BpfStack> stacks;  // one for each active frame
+  std::map<std::size_t, BpfStack> memory;
   Term length;                          // of the packet's linear part, 64 bits
   bool pulled = false;                  // on some path that leads here
   std::map<std::size_t, Term> context;  // fields written so far
   std::map<std::pair<std::size_t, std::uint64_t>, unsigned> volatile_reads;
+  std::map<int, unsigned> calls;  // of helpers
+  std::set<std::size_t> updated;  // maps: entries found before may be others now
 };
 
 // The start of a function in a frame of its own: nothing but the frame pointer is known.
@@ -88,9 +99,48 @@ struct CallResult {
 // r5 (`arguments`). They change nothing that can be seen. Errors end the execution.
 using CallSummary = std::function<Expected<CallResult>(const BpfValue* arguments)>;
 
+// What a helper gives, as often as it was called before on the way: the clock's 64 bits (5),
+// whether there was room in the ring (131, 1 bit), otherwise what is returned, 64 bits.
+std::string helper_symbol(int helper, unsigned called_before);
+
+enum Helper : int {
+  kMapLookup = 1,
+  kMapUpdate = 2,
+  kClock = 5,
+  kLoadBytes = 26,
+  kPullData = 39,
+  kRingReserve = 131,
+  kRingSubmit = 132,
+};
+
+// A map of .maps.
+struct KeyedMap {
+  std::size_t key_bytes = 0, value_bytes = 0;  // 0: a ring buffer
+};
+
+// A place of a map with keys, as it is before the run.
+struct MapEntry {
+  std::size_t map = 0;
+  Term present;              // 1 bit
+  std::vector<Term> fields;  // of the value: side by side from byte 0, 8 to 64 bits each
+};
+
+// A word that others write at any time.
+struct VolatileWord {
+  std::size_t map = 0;
+  std::uint64_t offset = 0;
+  unsigned bytes = 4;  // or 8
+};
+
 struct ExecutorOptions {
-  // 32-bit words that may change between two reads: (map, byte offset).
-  std::vector<std::pair<std::size_t, std::uint64_t>> volatile_words;
+  std::vector<VolatileWord> volatile_words;
+  std::set<int> helpers = {kPullData};    // that may be called
+  std::map<std::size_t, KeyedMap> keyed;  // by map
+  std::vector<MapEntry> entries;          // that look-ups may find
+  // Which entry the map has under this key (terms of 8 bits) wherever the path condition holds.
+  std::function<std::optional<std::size_t>(const std::vector<Term>& path, std::size_t map,
+                                           const std::vector<Term>& key)>
+      look_up;
   // May name a place by another term that is equal wherever the path condition (a conjunction)
   // holds: `index` is a variable offset of 32 bits into `array`. For the sake of later comparisons.
   // Where it gives nothing, a place that is a choice of two is read as a choice of two reads.
@@ -106,10 +156,26 @@ struct Obligation {
   std::string what;  // "instruction 12: r1 = *(u8 *)(r2 + 3)"
 };
 
+// What is done beyond the packet, in the order of the program: under `when`.
+struct Effect {
+  enum class Kind : std::uint8_t {
+    Update,  // of a map's entry
+    Submit,  // of a ring's record: `value`
+    Add,     // to a word of a map at `offset`: `value`
+  };
+  Kind kind = Kind::Update;
+  Term when;
+  std::size_t map = 0;
+  std::uint64_t offset = 0;
+  std::vector<Term> key, value;  // 8 bits each
+};
+
 struct Execution {
-  Term result;                          // 32 bits
-  std::map<std::size_t, Term> context;  // 32-bit fields that may have been written, by offset
-  std::vector<Obligation> obligations;  // beyond what was clear at once
+  Term result;                             // 32 bits
+  std::map<std::size_t, Term> context;     // 32-bit fields that may have been written, by offset
+  std::vector<Obligation> obligations;     // beyond what was clear at once
+  std::vector<std::vector<Term>> entries;  // the fields of ExecutorOptions::entries afterwards
+  std::vector<Effect> effects;
   std::size_t steps = 0;
 };
 

@@ -21,6 +21,8 @@ struct DatapathShape {
   std::uint32_t pages = 0, cells = 0, records = 0;
   std::uint32_t intervals = 0, interval_steps = 0;  // 0: pages and cells
   bool vlan = false;                                // looks behind VLAN tags
+  bool stateful = false;                            // tracks connections (flow_meaning.h)
+  bool events = false;                              // tells of packets through a ring buffer
 
   // Byte offsets, worked out here once more.
   std::uint64_t root4() const { return 0; }
@@ -230,6 +232,31 @@ class PacketMeaning {
         meaning_(ops, shape, tables) {}
 
   Fate<Word> fate(const Fate<Word>& before, Word vlan_present, Word generation) {
+    const Seen h = look(vlan_present, generation);
+    return finish(before, settled(h, judged(h)));
+  }
+
+ protected:
+  using Verdict = typename Meaning<Ops, Word, Tables>::Verdict;
+
+  struct Headers {
+    Word wrong;  // drop reason or 0
+    Word leaf, port;
+    Word kind;                   // protocol class, 8 bits
+    Word fragment, frag_needed;  // 1 bit
+    Word protocol;               // 8 bits
+    Word l4;                     // offset of the transport header
+    // Of one part of a packet the offset of what says so: in IPv4 of the identification, in IPv6 of
+    // the fragment header; else 0.
+    Word part;
+  };
+  struct Seen : Headers {
+    Word ip;            // offset of the IP header
+    Word is4, asked;    // 1 bit: IPv4; whether the policy is asked
+    Word fine, always;  // 1 bit: nothing is wrong with it; it passes without being judged
+  };
+
+  Seen look(Word vlan_present, Word generation) {
     half_ = o_.extract(generation, 0, 1);
     // The frame.
     Word type = big16(c(12));
@@ -255,42 +282,62 @@ class PacketMeaning {
     const Headers h6 = o_.never(is6) ? none() : v6(ip);
     const Headers h4 = o_.never(is4) ? h6 : v4(ip);
     const auto chosen = [&](Word a, Word b) { return o_.ite(is4, a, b); };
-    wrong = either(wrong,
-                   o_.ite(is4, h4.wrong, o_.ite(is6, h6.wrong, o_.ite(tag(type), c(182), c(0)))));
-    const auto v =
-        meaning_.judge(half_, direction_, chosen(h4.leaf, h6.leaf), chosen(h4.kind, h6.kind),
-                       chosen(h4.port, h6.port), chosen(h4.fragment, h6.fragment));
-    const Word fine = is(wrong, 0);
-    const Word ip_packet = o_.and_(fine, o_.or_(is4, is6));
-    const Word always =
-        o_.and_(ip_packet, o_.ite(is4, h4.frag_needed, o_.and_(is6, h6.frag_needed)));
-    const Word asked = o_.and_(ip_packet, o_.not_(always));
-    const Word outcome = o_.ite(asked, v.outcome, o_.ite(fine, o_.ite(always, c(1), c(0)), c(2)));
-    const Word proxy = tables_.word(DatapathMap::Node, c(8), 4);
-    const Word redirected = is(outcome, 3);
+    Seen h;
+    h.ip = ip;
+    h.is4 = is4;
+    h.wrong = either(wrong,
+                     o_.ite(is4, h4.wrong, o_.ite(is6, h6.wrong, o_.ite(tag(type), c(182), c(0)))));
+    h.leaf = chosen(h4.leaf, h6.leaf);
+    h.kind = chosen(h4.kind, h6.kind);
+    h.port = chosen(h4.port, h6.port);
+    h.fragment = chosen(h4.fragment, h6.fragment);
+    h.frag_needed = chosen(h4.frag_needed, h6.frag_needed);
+    h.protocol = chosen(h4.protocol, h6.protocol);
+    h.l4 = chosen(h4.l4, h6.l4);
+    h.part = chosen(h4.part, h6.part);
+    h.fine = is(h.wrong, 0);
+    const Word ip_packet = o_.and_(h.fine, o_.or_(is4, is6));
+    h.always = o_.and_(ip_packet, o_.ite(is4, h4.frag_needed, o_.and_(is6, h6.frag_needed)));
+    h.asked = o_.and_(ip_packet, o_.not_(h.always));
+    return h;
+  }
+
+  Verdict judged(const Seen& h) {
+    return meaning_.judge(half_, direction_, h.leaf, h.kind, h.port, h.fragment);
+  }
+
+  // Of those that are asked about `v`, of others what follows from the headers.
+  Verdict settled(const Seen& h, const Verdict& v) {
+    Verdict out;
+    out.outcome = o_.ite(h.asked, v.outcome, o_.ite(h.fine, o_.ite(h.always, c(1), c(0)), c(2)));
+    out.drop = o_.ite(h.asked, v.drop, h.wrong);
+    out.record = o_.ite(h.asked, v.record, c(0));
+    out.identity = o_.ite(h.asked, v.identity, c(0));
+    out.cell = o_.ite(h.asked, v.cell, c(0));
+    return out;
+  }
+
+  Fate<Word> finish(const Fate<Word>& before, const Verdict& v) {
+    const Word proxy = proxy_port();
+    const Word redirected = is(v.outcome, 3);
     const Word handed = o_.and_(redirected, o_.not_(is(proxy, 0)));
-    const Word shot = o_.or_(is(outcome, 2), o_.and_(redirected, is(proxy, 0)));
+    const Word shot = o_.or_(is(v.outcome, 2), o_.and_(redirected, is(proxy, 0)));
     Fate<Word> out = before;
     out.action = o_.ite(shot, c(2), c(0));
     out.mark = o_.ite(handed, o_.or_(c(0x200), o_.shl(proxy, c(16))), before.mark);
     const Word observe = o_.extract(tables_.word(DatapathMap::Node, c(4), 4), 0, 1);
-    const Word said[5] = {outcome, o_.ite(asked, v.drop, wrong), o_.ite(asked, v.record, c(0)),
-                          o_.ite(asked, v.identity, c(0)), o_.ite(asked, v.cell, c(0))};
+    const Word said[5] = {v.outcome, v.drop, v.record, v.identity, v.cell};
     for (std::size_t k = 0; k < 5; ++k) out.cb[k] = o_.ite(observe, said[k], before.cb[k]);
     return out;
   }
 
- private:
-  struct Headers {
-    Word wrong;  // drop reason or 0
-    Word leaf, port;
-    Word kind;                   // protocol class, 8 bits
-    Word fragment, frag_needed;  // 1 bit
-  };
+  // 32 bits, network order; 0: there is no proxy.
+  Word proxy_port() { return tables_.word(DatapathMap::Node, c(8), 4); }
+
   // Nothing is known of them, and nobody asks.
   Headers none() {
     const Word no = o_.truth(false);
-    return {c(0), c(0), c(0), o_.constant(0, 8), no, no};
+    return {c(0), c(0), c(0), o_.constant(0, 8), no, no, o_.constant(0, 8), c(0), c(0)};
   }
   Headers dropped() {
     Headers h = none();
@@ -331,8 +378,9 @@ class PacketMeaning {
     const Word address = o_.concat(big16(peer), big16(plus(peer, 2)));
     h.leaf = meaning_.leaf_of_v4(half_, address);
     h.fragment = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 13), o_.constant(0, 13)));
-    const Word l4 = o_.add(ip, o_.shl(o_.zext(size, 32), c(2)));
-    transport(h, byte(plus(ip, 9)), l4);
+    const Word parted = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 14), o_.constant(0, 14)));
+    h.part = o_.ite(parted, plus(ip, 4), c(0));
+    transport(h, byte(plus(ip, 9)), o_.add(ip, o_.shl(o_.zext(size, 32), c(2))));
     h.wrong = o_.ite(bad, c(134), h.wrong);
     return h;
   }
@@ -359,6 +407,7 @@ class PacketMeaning {
     Word offset = c(40), behind = offset;
     Word going = o_.truth(true), cut = o_.truth(false);
     h.fragment = o_.truth(false);
+    h.part = c(0);
     for (int k = 0; k < 6; ++k) {
       going = o_.and_(going, o_.and_(is_extension(protocol), o_.not_(h.fragment)));
       if (o_.never(going)) break;
@@ -367,8 +416,12 @@ class PacketMeaning {
       if (o_.never(o_.not_(cut))) return dropped();
       const Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
       const Word is_auth = o_.eq(protocol, o_.constant(51, 8));
-      const Word part = o_.not_(o_.eq(o_.extract(big16(plus(at, 2)), 3, 13), o_.constant(0, 13)));
-      h.fragment = o_.or_(h.fragment, o_.and_(going, o_.and_(is_fragment, part)));
+      // Eight times the offset, two bits of no meaning, and whether more follow.
+      const Word place = big16(plus(at, 2));
+      const Word later = o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)));
+      const Word parted = o_.or_(later, o_.extract(place, 0, 1));
+      h.fragment = o_.or_(h.fragment, o_.and_(going, o_.and_(is_fragment, later)));
+      h.part = o_.ite(o_.and_(going, o_.and_(is_fragment, parted)), at, h.part);
       const Word length = o_.zext(byte(plus(at, 1)), 32);
       const Word size =
           o_.ite(is_fragment, c(8),
@@ -385,6 +438,8 @@ class PacketMeaning {
   }
 
   void transport(Headers& h, Word protocol, Word l4) {
+    h.protocol = protocol;
+    h.l4 = l4;
     h.kind = meaning_.class_of_protocol(protocol);
     const Word none = o_.or_(h.fragment, o_.eq(h.kind, o_.constant(0, 8)));
     const Word some = o_.not_(none);

@@ -400,7 +400,7 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   report_.answer = ProofReport::Answer::NotProved;
   Matcher matcher(terms, places, solver_, here, shape_.vlan);
   ExecutorOptions options;
-  options.volatile_words = {{maps_.node, 0}};
+  options.volatile_words = {{maps_.node, 0, 4}};
   options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
     return matcher(path, array, index);
   };
