@@ -141,6 +141,11 @@ void cidr_of_member(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
 // Port names that lead nowhere: an allow by such a name lets nothing through, a deny stops nothing.
 void port_names(Context& c, const ir::Rule& rule, const ir::RuleItem& item) {
   const ir::Inventory& inv = c.world.inventory;
+  const bool some = std::any_of(item.ports.begin(), item.ports.end(), [](const ir::PortRule& r) {
+    return std::any_of(r.ports.begin(), r.ports.end(),
+                       [](const ir::Port& p) { return !p.name.empty() && p.symbol.empty(); });
+  });
+  if (!some) return;
   std::vector<const ir::Pod*> declaring;  // pods whose names count
   for (std::size_t i = 0; i < inv.pods.size(); ++i) {
     const bool counts = item.direction == Direction::Egress ||
@@ -322,16 +327,24 @@ class Conflicts {
   // For each pod of the inventory, the rules that select it.
   void of_pods() {
     const ir::Inventory& inv = c_.world.inventory;
+    std::map<std::string, std::vector<const ir::Rule*>> by_namespace;  // "": of all
+    for (const ir::Rule& rule : c_.rules()) {
+      if (certain(rule) && !has_symbol(rule.subject)) by_namespace[rule.ns].push_back(&rule);
+    }
     for (std::size_t i = 0; i < inv.pods.size(); ++i) {
       if (inv.pods[i].host_network) continue;
       std::map<std::string, std::vector<const ir::Rule*>> by_set;
-      for (const ir::Rule& rule : c_.rules()) {
-        if (!certain(rule)) continue;
-        const std::string& set = c_.policy_of(rule).set;
-        if (!inv.pods[i].set.empty() && inv.pods[i].set != set) continue;
-        if (has_symbol(rule.subject) || !rule.subject.matches(c_.pods[i])) continue;
-        by_set[set].push_back(&rule);
+      for (const std::string& ns : {std::string(), inv.pods[i].ns}) {
+        const auto found = by_namespace.find(ns);
+        if (found == by_namespace.end()) continue;
+        for (const ir::Rule* rule : found->second) {
+          const std::string& set = c_.policy_of(*rule).set;
+          if (!inv.pods[i].set.empty() && inv.pods[i].set != set) continue;
+          if (rule->subject.matches(c_.pods[i])) by_set[set].push_back(rule);
+        }
       }
+      // In the order in which they stand: it says which of two is named first.
+      for (auto& [set, rules] : by_set) std::sort(rules.begin(), rules.end());
       for (auto& [set, rules] : by_set)
         merge(rules, *rules[0], inv.pods[i].full_name(), "its endpoint keeps its");
     }

@@ -11,6 +11,7 @@
 #include "ir/identity.h"
 #include "verifier/checks_context.h"
 #include "verifier/redundancy.h"
+#include "verifier/scene_judge.h"
 #include "verifier/scene_text.h"
 
 namespace policyc::checks {
@@ -156,6 +157,7 @@ class Search {
       : c_(c),
         t_(t),
         universe_(t.world),
+        judge_(t.world),
         base_(t.world, universe_, every_rule(t.world),
               [this](std::size_t a, std::size_t b) { return usable(a, b); }) {
     base_.listener = c.options.proofs;
@@ -194,8 +196,6 @@ class Search {
   void ports(ItemRef at);
   void api_server(ItemRef at);
   void overlaps();
-  ir::DirectionVerdict judged(const Universe::Scene& scene, Direction direction,
-                              const ir::PolicySet& policies) const;
   bool confirmed(const Part& part, const Redundancy& found) const;
   std::optional<Fix> deletion(SourceRange entry, std::string description) const;
 
@@ -214,6 +214,7 @@ class Search {
   Context& c_;
   const Together& t_;
   Universe universe_;
+  SceneJudge judge_;
   RuleBase base_;
   std::set<std::size_t> gone_;  // policies that were reported as a whole
 };
@@ -278,25 +279,14 @@ void Search::explain(Diagnostic& d, const Redundancy& r, ItemRef self, const std
   d.proof = r.by_solver ? "z3" : "exact";
 }
 
-ir::DirectionVerdict Search::judged(const Universe::Scene& scene, Direction direction,
-                                    const ir::PolicySet& policies) const {
-  ir::World world;
-  world.settings = t_.world.settings;
-  world.inventory = scene.inventory;
-  world.policies = policies;
-  const ir::FlowVerdict verdict = ir::evaluate(world, scene.flow);
-  const auto& half = direction == Direction::Ingress ? verdict.ingress : verdict.egress;
-  return half.value_or(ir::DirectionVerdict{});
-}
-
 // The evaluator's word on the flow that is about to be shown: the same with and without the part,
 // and denied where denies are said to overrule it. True where the flow has no form to be shown in.
 bool Search::confirmed(const Part& part, const Redundancy& found) const {
   if (!found.inside) return true;
   const auto scene = universe_.scene(*found.inside, found.direction);
   if (!scene) return true;
-  const auto before = judged(*scene, found.direction, t_.world.policies);
-  const auto after = judged(*scene, found.direction, without(t_.world.policies, part));
+  const auto before = judge_.verdict(*scene, found.direction);
+  const auto after = judge_.verdict(*scene, found.direction, &part);
   if (found.by_denies && before.reason != ir::Reason::PolicyDeny) return false;
   return before.verdict == after.verdict && before.reason == after.reason &&
          before.parser == after.parser && before.auth == after.auth;
@@ -715,7 +705,7 @@ void Search::overlaps() {
     const bool crossing = (!peers_in && !peers_out) || (!ports_in && !ports_out);
     if (!crossing) continue;
     const auto scene = universe_.scene(o.point, o.direction);
-    if (!scene || judged(*scene, o.direction, t_.world.policies).reason != ir::Reason::PolicyDeny) {
+    if (!scene || judge_.verdict(*scene, o.direction).reason != ir::Reason::PolicyDeny) {
       continue;
     }
     Diagnostic& d =

@@ -127,6 +127,31 @@ struct Cells {
   }
 };
 
+// Numbers filed under namespaces; "" is any or unknown.
+class Drawers {
+ public:
+  void add(const std::string& ns, std::size_t number) {
+    by_namespace_[ns].push_back(number);
+    beside_.clear();
+  }
+  // Those that may be about the endpoints of this namespace, in ascending order.
+  const std::vector<std::size_t>& beside(const std::string& ns) {
+    const auto [it, fresh] = beside_.try_emplace(ns);
+    std::vector<std::size_t>& out = it->second;
+    if (!fresh) return out;
+    for (const auto& [other, members] : by_namespace_) {
+      if (ns.empty() || other.empty() || other == ns) {
+        out.insert(out.end(), members.begin(), members.end());
+      }
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+ private:
+  std::map<std::string, std::vector<std::size_t>> by_namespace_, beside_;
+};
+
 }  // namespace
 
 struct RuleBase::State {
@@ -137,7 +162,8 @@ struct RuleBase::State {
   ir::PolicySet current;  // retired parts blanked out; indices as in the world
   std::map<std::size_t, std::vector<Box>> subjects;
   std::vector<Atom> atoms;
-  std::map<std::string, std::vector<std::size_t>> atoms_by_namespace;  // "": of any or unknown
+  std::map<std::size_t, std::vector<std::size_t>> atoms_of_rule, rules_of_policy;
+  Drawers atom_drawers, rule_drawers;
   std::set<ItemRef> retired;
   bool any_requires = false;
   bool world_alone = false;  // see names_world_alone
@@ -167,8 +193,8 @@ struct RuleBase::State {
   std::vector<const Atom*> atoms_of(const Part& part) const;
   // The one namespace whose endpoints the rule may select; "" where that is not known.
   static std::string namespace_of(const ir::Rule& r) { return r.symbol.empty() ? r.ns : ""; }
-  // Atoms of rules that may share endpoints with the rule, in input order.
-  std::vector<std::size_t> atoms_beside(const ir::Rule& r) const;
+  // Atoms of rules that may share endpoints with rules of these, in input order.
+  std::vector<std::size_t> atoms_beside(const std::vector<const Atom*>& mine);
   Coverage ask(const Box& box, const std::vector<const Box*>& covers, bool minimal,
                const std::string& title, const ProofListener& listener);
   bool cover_atoms(const Part& part, const std::vector<const Atom*>& mine, bool denies_only,
@@ -192,25 +218,32 @@ void RuleBase::State::add_atom(Atom atom, const std::vector<Box>& peers,
     }
   }
   if (atom.boxes.empty()) return;
-  atoms_by_namespace[namespace_of(rule(atom.rule))].push_back(atoms.size());
+  atom_drawers.add(namespace_of(rule(atom.rule)), atoms.size());
+  atoms_of_rule[atom.rule].push_back(atoms.size());
   atoms.push_back(std::move(atom));
 }
 
-std::vector<std::size_t> RuleBase::State::atoms_beside(const ir::Rule& r) const {
-  const std::string ns = namespace_of(r);
+std::vector<std::size_t> RuleBase::State::atoms_beside(const std::vector<const Atom*>& mine) {
   std::vector<std::size_t> out;
-  for (const auto& [other, members] : atoms_by_namespace) {
-    if (ns.empty() || other.empty() || other == ns) {
-      out.insert(out.end(), members.begin(), members.end());
-    }
+  std::set<std::string> namespaces;
+  for (const Atom* a : mine) {
+    const std::string ns = namespace_of(rule(a->rule));
+    if (!namespaces.insert(ns).second) continue;
+    const std::vector<std::size_t>& more = atom_drawers.beside(ns);
+    out.insert(out.end(), more.begin(), more.end());
   }
-  std::sort(out.begin(), out.end());
+  if (namespaces.size() > 1) {
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+  }
   return out;
 }
 
 void RuleBase::State::add_rule(std::size_t index) {
   const ir::Rule& r = rule(index);
   subjects[index] = universe.subjects(r);
+  rules_of_policy[r.policy].push_back(index);
+  rule_drawers.add(namespace_of(r), index);
   for (std::size_t i = 0; i < r.items.size(); ++i) {
     const ir::RuleItem& item = r.items[i];
     any_requires = any_requires || !item.requires_.empty();
@@ -252,10 +285,18 @@ void RuleBase::State::add_rule(std::size_t index) {
 
 std::vector<const Atom*> RuleBase::State::atoms_of(const Part& part) const {
   std::vector<const Atom*> out;
-  for (const Atom& a : atoms) {
-    const bool mine =
-        part.kind == Part::Kind::Policy ? rule(a.rule).policy == part.policy : in_part(part, a);
-    if (a.alive && mine) out.push_back(&a);
+  const auto take = [&](std::size_t index) {
+    const auto found = atoms_of_rule.find(index);
+    if (found == atoms_of_rule.end()) return;
+    for (const std::size_t i : found->second) {
+      const Atom& a = atoms[i];
+      if (a.alive && (part.kind == Part::Kind::Policy || in_part(part, a))) out.push_back(&a);
+    }
+  };
+  if (part.kind != Part::Kind::Policy) {
+    take(part.rule);
+  } else if (const auto found = rules_of_policy.find(part.policy); found != rules_of_policy.end()) {
+    for (const std::size_t index : found->second) take(index);
   }
   return out;
 }
@@ -308,13 +349,8 @@ bool RuleBase::State::cover_atoms(const Part& part, const std::vector<const Atom
   std::set<ItemRef> causes;
   const PointSet& host = universe.host();
   const bool localhost = !world.settings.allow_localhost_policy;
-  std::vector<std::size_t> beside;
-  std::size_t beside_rule = SIZE_MAX;
   for (const Atom* a : mine) {
-    if (a->rule != beside_rule) {
-      beside = atoms_beside(rule(a->rule));
-      beside_rule = a->rule;
-    }
+    const auto& beside = atom_drawers.beside(namespace_of(rule(a->rule)));
     for (const Box& whole : a->boxes) {
       std::vector<Box> parts = {whole};
       // The allow that the local host has anyway ranks above an allow for everybody on every port:
@@ -378,14 +414,12 @@ bool RuleBase::State::cover_sections(const Part& part, Redundancy& out,
   const auto one = [&](std::size_t index, Direction d) {
     std::vector<const Box*> covers;
     std::vector<std::size_t> whose;
-    for (const std::size_t other : rules) {
+    for (const std::size_t other : rule_drawers.beside(namespace_of(rule(index)))) {
       const ir::Rule& r = rule(other);
       const bool same = part.kind == Part::Kind::Policy ? r.policy == part.policy : other == index;
       // Who has no default deny of its own only makes the direction count.
       const bool as_good = isolates(rule(index), d) ? isolates(r, d) : has_section(r, d);
       if (same || !as_good || r.host_subject != rule(index).host_subject) continue;
-      const std::string mine = namespace_of(rule(index)), theirs = namespace_of(r);
-      if (!mine.empty() && !theirs.empty() && mine != theirs) continue;
       if (!usable(index, other)) continue;
       for (const Box& b : subjects.at(other)) {
         covers.push_back(&b);
@@ -437,7 +471,8 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
   // Rules that meet the region, and those whose filters its rules are merged into.
   std::set<std::size_t> near;
   for (const Atom* a : mine) near.insert(a->rule);
-  for (const Atom& b : atoms) {
+  for (const std::size_t i : atoms_beside(mine)) {
+    const Atom& b = atoms[i];
     if (!b.alive || near.count(b.rule) != 0) continue;
     for (const Atom* a : mine) {
       if (a->direction != b.direction) continue;
@@ -459,10 +494,10 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
     return (r.has_ingress && !isolates(r, Direction::Ingress)) ||
            (r.has_egress && !isolates(r, Direction::Egress));
   });
-  for (const std::size_t index : rules) {
-    const ir::Rule& r = rule(index);
-    if ((!section && !lenient) || (!r.has_ingress && !r.has_egress)) continue;
-    for (const Atom* a : mine) {
+  for (const Atom* a : mine) {
+    if (!section && !lenient) break;
+    for (const std::size_t index : rule_drawers.beside(namespace_of(rule(a->rule)))) {
+      if (!rule(index).has_ingress && !rule(index).has_egress) continue;
       for (const Box& x : subjects.at(a->rule)) {
         for (const Box& y : subjects.at(index)) {
           if (meets(x, y)) near.insert(index);
@@ -474,7 +509,6 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
   Part small = part;
   ir::World before;
   before.settings = world.settings;
-  before.policies.policies = current.policies;
   Cells judged, peers;
   for (const std::size_t index : near) {
     if (index == part.rule) small.rule = before.policies.rules.size();
@@ -652,9 +686,12 @@ Redundancy RuleBase::judge(const Part& part) {
       return false;
     });
   };
-  const bool plain = !s.any_requires &&
-                     std::none_of(s.atoms.begin(), s.atoms.end(),
-                                  [&](const Atom& a) { return a.alive && !a.plain && meeting(a); });
+  const std::vector<std::size_t> beside = s.atoms_beside(mine);
+  const bool plain =
+      !s.any_requires && std::none_of(beside.begin(), beside.end(), [&](std::size_t i) {
+        const Atom& a = s.atoms[i];
+        return a.alive && !a.plain && meeting(a);
+      });
   if (plain) {
     out.answer = Redundancy::Answer::Redundant;
   } else {
