@@ -5,6 +5,7 @@
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
+#include <array>
 #include <map>
 #include <set>
 
@@ -12,6 +13,7 @@
 #include "ir/print.h"
 #include "tests/ir/world_gen.h"
 #include "verifier/deletion.h"
+#include "verifier/scene_judge.h"
 
 namespace policyc {
 namespace {
@@ -103,7 +105,7 @@ std::string flow_text(const Universe::Scene& scene) {
 
 struct Count {
   std::map<std::string, int> reasons;
-  int redundant = 0, needed = 0, undecided = 0, witnesses = 0, by_solver = 0;
+  int redundant = 0, needed = 0, undecided = 0, witnesses = 0, by_solver = 0, scenes = 0;
 };
 Count& count() {
   static Count c;
@@ -208,6 +210,42 @@ RC_GTEST_PROP(Redundancy, RetiredPartsGoTogether, ()) {
                         difference->peer.str(), difference->key, difference->before,
                         difference->after));
   }
+}
+
+// The rules near a scene say of it what all rules say, with each part and without it.
+void near_rules_say_it_all() {
+  const Choice pick;
+  const ir::World world = small_world(pick);
+  const Universe universe(world);
+  const SceneJudge judge(world);
+  const auto whole = [&](const Universe::Scene& scene, ir::Direction d, const Part* part) {
+    ir::World all = world;
+    all.inventory = scene.inventory;
+    if (part != nullptr) all.policies = without(world.policies, *part);
+    const ir::FlowVerdict v = ir::evaluate(all, scene.flow);
+    return d == ir::Direction::Ingress ? v.ingress.value() : v.egress.value();
+  };
+  const auto text = [](const ir::DirectionVerdict& v) {
+    return fmt::format("{} {} {} {} {}", ir::verdict_name(v.verdict), ir::reason_name(v.reason),
+                       v.parser, v.auth.has_value(), v.rules.size());
+  };
+  for (const Part& part : all_parts(world)) {
+    RuleBase base(world, universe, all_rules(world), [](std::size_t, std::size_t) { return true; });
+    const Redundancy r = base.judge(part);
+    if (!r.inside) continue;
+    const auto scene = universe.scene(*r.inside, r.direction);
+    if (!scene) continue;
+    ++count().scenes;
+    const std::array<const Part*, 2> cases = {nullptr, &part};
+    for (const Part* p : cases) {
+      RC_ASSERT(text(judge.verdict(*scene, r.direction, p)) == text(whole(*scene, r.direction, p)));
+    }
+  }
+}
+
+TEST(SceneJudge, LeavesOutNothingThatMatters) {
+  EXPECT_TRUE(rc::check(near_rules_say_it_all));
+  EXPECT_GT(count().scenes, 100);
 }
 
 // Where the algebra has no budget, the solver gives the same answers.
