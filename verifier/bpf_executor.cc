@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <set>
+#include <tuple>
 #include <utility>
 
 namespace policyc::verify {
@@ -53,6 +55,7 @@ class Executor {
                                  std::vector<std::size_t>* back) const;
   std::vector<std::size_t> next(std::size_t at) const;
   State merge(State a, State b);
+  State join(std::vector<State> all);
   Value merge(Term take_b, const Value& a, const Value& b);
   Stack merge(Term take_b, const Stack& a, const Stack& b);
 
@@ -85,6 +88,7 @@ class Executor {
                                         std::uint64_t bytes);
   Value gather(const Stack& from, std::int64_t at, unsigned bytes);
   std::vector<Term> bytes_at(State& s, const Value& from, std::size_t count);
+  void recognise(State& s);
   bool reaches_further(Term known, Term wanted);
   Term read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes, unsigned choices);
   std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
@@ -290,12 +294,50 @@ State Executor::merge(State a, State b) {
   return out;
 }
 
+// Ways that parted last meet first: what told them apart is forgotten then.
+State Executor::join(std::vector<State> all) {
+  const auto common = [](const State& a, const State& b) {
+    return std::count_if(a.path.begin(), a.path.end(), [&](Term x) {
+      return std::find(b.path.begin(), b.path.end(), x) != b.path.end();
+    });
+  };
+  while (all.size() > 1) {
+    std::size_t first = 0, second = 1;
+    auto most = common(all[0], all[1]);
+    for (std::size_t j = 2; j < all.size(); ++j) {
+      for (std::size_t i = 0; i < j; ++i) {
+        const auto here = common(all[i], all[j]);
+        if (here > most) std::tie(first, second, most) = std::tuple(i, j, here);
+      }
+    }
+    all[first] = merge(std::move(all[first]), std::move(all[second]));
+    all.erase(all.begin() + static_cast<std::ptrdiff_t>(second));
+  }
+  return std::move(all.front());
+}
+
+// Gives values the names that others know them by.
+void Executor::recognise(State& s) {
+  if (const auto other = options_.same_path(s.path)) s.path = {*other};
+  const auto look_at = [&](Value& v) {
+    if (v.kind != Value::Kind::Number && v.kind != Value::Kind::Packet) return;
+    if (t_.is_constant(v.term)) return;
+    if (const auto other = options_.same_value(s.path, v.term)) v.term = *other;
+  };
+  for (Value& v : s.regs) look_at(v);
+  for (Stack& stack : s.stacks) {
+    for (auto& [offset, byte] : stack) look_at(byte.whole);
+  }
+}
+
 // ---- instructions
 
 void Executor::oblige(const State& s, Term holds) {
   if (t_.is_constant(holds, 1)) return;
-  for (const Term known : s.path) {
-    if (known == holds || reaches_further(known, holds)) return;
+  for (const std::vector<Term>* of : {&s.path, &options_.given}) {
+    for (const Term known : *of) {
+      if (known == holds || reaches_further(known, holds)) return;
+    }
   }
   out_.obligations.push_back({conjunction(s.path), holds, here()});
 }
@@ -525,8 +567,12 @@ void Executor::load(State& s, const Instruction& i) {
       return;
     }
     case Value::Kind::Packet: {
-      const Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
+      Term at = t_.add(from.term, c64(static_cast<std::uint64_t>(std::int64_t{i.offset})));
       if (t_.max(at) >= kFar) throw NotKnown{"an offset without a bound"};
+      if (options_.same_place && !t_.is_constant(at)) {
+        const auto place = options_.same_place(s.path, kPacketArray, t_.extract(at, 0, 32));
+        if (place) at = t_.zext(*place, 64);
+      }
       oblige(s, t_.not_(t_.ult(s.length, t_.add(at, c64(bytes)))));
       dst = number_of(read(s.path, kPacketArray, t_.extract(at, 0, 32), bytes, 4));
       return;
@@ -679,6 +725,10 @@ Term Executor::condition(State& s, const Instruction& i) {
     }
     for (Value* v : {&left, &right}) {
       if (t_.max(v->term) >= kFar) throw NotKnown{"an offset without a bound"};
+      if (v->kind == Value::Kind::Packet && options_.same_place && !t_.is_constant(v->term)) {
+        const auto place = options_.same_place(s.path, kPacketArray, t_.extract(v->term, 0, 32));
+        if (place) v->term = t_.zext(*place, 64);
+      }
       if (v->kind == Value::Kind::PacketEnd) v->term = t_.add(v->term, s.length);
     }
     if (operation == ebpf::kJset || operation == ebpf::kJsgt || operation == ebpf::kJsge ||
@@ -877,27 +927,20 @@ void Executor::helper(State& s, int which) {
 }
 
 Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std::size_t> cut) {
-  std::map<std::size_t, State> waiting;
-  Ends ends;
-  const auto meet = [&](std::optional<State>& there, State s) {
-    there = there ? merge(std::move(*there), std::move(s)) : std::move(s);
-  };
-  waiting.emplace(from, std::move(start));
+  std::map<std::size_t, std::vector<State>> waiting;
+  std::vector<State> exits, cuts;
+  waiting[from].push_back(std::move(start));
   const auto arrive = [&](std::size_t to, State s) {
-    if (to == cut) return meet(ends.cut, std::move(s));
-    const auto it = waiting.find(to);
-    if (it == waiting.end()) {
-      waiting.emplace(to, std::move(s));
-    } else {
-      it->second = merge(std::move(it->second), std::move(s));
-    }
+    (to == cut ? cuts : waiting[to]).push_back(std::move(s));
   };
   for (const std::size_t at : order(from, cut, nullptr)) {
     const auto found = waiting.find(at);
     if (found == waiting.end()) continue;  // behind a condition that never holds
-    State s = std::move(found->second);
+    const bool met = found->second.size() > 1;
+    State s = join(std::move(found->second));
     waiting.erase(found);
     at_ = at;
+    if (met && options_.same_value) recognise(s);
     if (++out_.steps > options_.max_steps) throw NotKnown{"the program is too long"};
     const Instruction& i = code_[at];
     if (i.dst >= ebpf::kRegisters || i.src >= ebpf::kRegisters) throw NotKnown{"no register"};
@@ -906,7 +949,7 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
       const std::uint8_t operation = i.operation();
       if (reserved_is_set(i)) throw NotKnown{"not an instruction"};
       if (operation == ebpf::kExit) {
-        meet(ends.exit, std::move(s));
+        exits.push_back(std::move(s));
         continue;
       }
       if (operation == ebpf::kCall) {
@@ -971,6 +1014,9 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
     }
     arrive(next(at).front(), std::move(s));
   }
+  Ends ends;
+  if (!exits.empty()) ends.exit = join(std::move(exits));
+  if (!cuts.empty()) ends.cut = join(std::move(cuts));
   return ends;
 }
 

@@ -141,12 +141,20 @@ struct ExecutorOptions {
   std::function<std::optional<std::size_t>(const std::vector<Term>& path, std::size_t map,
                                            const std::vector<Term>& key)>
       look_up;
+  // What is known of every packet that is looked at.
+  std::vector<Term> given;
   // May name a place by another term that is equal wherever the path condition (a conjunction)
   // holds: `index` is a variable offset of 32 bits into `array`. For the sake of later comparisons.
   // Where it gives nothing, a place that is a choice of two is read as a choice of two reads.
   std::function<std::optional<Term>(const std::vector<Term>& path, unsigned array, Term index)>
       same_place;
   std::map<std::size_t, CallSummary> summaries;
+  // May name a value by another term that is equal wherever the path condition holds. Asked of what
+  // registers and stack hold where paths have met.
+  std::function<std::optional<Term>(const std::vector<Term>& path, Term value)> same_value;
+  // May give another conjunction that holds exactly where this path condition does. Asked there
+  // too.
+  std::function<std::optional<Term>(const std::vector<Term>& path)> same_path;
   std::size_t max_steps = 200000;  // instructions, calls counted as often as they are made
 };
 

@@ -109,15 +109,15 @@ class Meaning {
     }
     const Word host_leaf = node(half, s_.hosts() + 16, 32, slot, 4);
     // The trie: byte by byte from block 0, as long as an entry leads on.
+    std::array<Word, 16> entries;
     Word entry = c(0x80000000, 32);
-    Word answer = entry;
-    Word going = o_.truth(true);
     for (std::size_t k = 0; k < 16; ++k) {
       entry = node(half, s_.blocks6(), 4, block(entry, bytes[k], s_.trie6_blocks), 4);
-      answer = o_.ite(going, entry, answer);
-      going = o_.and_(going, child(entry));
+      entries[k] = entry;
     }
-    return o_.ite(is_host, host_leaf, leaf(answer));
+    for (std::size_t k = 15; k != 0; --k)
+      entry = o_.ite(child(entries[k - 1]), entry, entries[k - 1]);
+    return o_.ite(is_host, host_leaf, leaf(entry));
   }
 
   // What the policy says to a peer. `protocol_class`: 8 bits; `port`: 32 bits, below 65,536;
@@ -299,6 +299,7 @@ class PacketMeaning {
     const Word ip_packet = o_.and_(h.fine, o_.or_(is4, is6));
     h.always = o_.and_(ip_packet, o_.ite(is4, h4.frag_needed, o_.and_(is6, h6.frag_needed)));
     h.asked = o_.and_(ip_packet, o_.not_(h.always));
+    for (const Word w : {h.fine, h.asked, h.always, ip_packet}) packet_.note(w);
     return h;
   }
 
@@ -393,6 +394,38 @@ class PacketMeaning {
     return out;
   }
 
+  // A row of extension headers: what follows it, and where.
+  struct Row {
+    Word protocol, offset;  // 8 bits; 32 bits, from the IPv6 header
+    Word fragment, cut;     // 1 bit: a later fragment ends the row; the packet ends in it
+    Word part;              // where the fragment header of a part stands, from the frame; or 0
+  };
+  // `protocol` is at `offset`, behind a later fragment's header where `fragment`; at most `left`
+  // headers are passed.
+  Row behind_extensions(Word ip, Word protocol, Word offset, Word fragment, Word part, int left) {
+    const Word is = o_.and_(is_extension(protocol), o_.not_(fragment));
+    if (left == 0 || o_.never(is)) {
+      return {protocol, offset, fragment, o_.truth(false), part};
+    }
+    const Word at = o_.add(ip, offset);
+    const Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
+    const Word is_auth = o_.eq(protocol, o_.constant(51, 8));
+    // Eight times the offset, two bits of no meaning, and whether more follow.
+    const Word place = big16(plus(at, 2));
+    const Word later = o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)));
+    const Word parted = o_.and_(is_fragment, o_.or_(later, o_.extract(place, 0, 1)));
+    const Word length = o_.zext(byte(plus(at, 1)), 32);
+    const Word size =
+        o_.ite(is_fragment, c(8),
+               o_.ite(is_auth, o_.shl(plus(length, 2), c(2)), o_.shl(plus(length, 1), c(3))));
+    const Row rest =
+        behind_extensions(ip, byte(at), o_.add(offset, size), o_.and_(is_fragment, later),
+                          o_.ite(parted, at, part), left - 1);
+    return {o_.ite(is, rest.protocol, protocol), o_.ite(is, rest.offset, offset),
+            o_.ite(is, rest.fragment, fragment),
+            o_.and_(is, o_.or_(shorter(plus(at, 8)), rest.cut)), o_.ite(is, rest.part, part)};
+  }
+
   Headers v6(Word ip) {
     Headers h;
     Word bad = end(shorter(plus(ip, 40)));
@@ -402,38 +435,14 @@ class PacketMeaning {
     std::array<Word, 16> address{};
     for (std::size_t k = 0; k < 16; ++k) address[k] = byte(plus(peer, k));
     h.leaf = meaning_.leaf_of_v6(half_, address);
-    // Up to six extension headers; a later fragment ends the row.
-    Word protocol = byte(plus(ip, 6)), last = protocol;
-    Word offset = c(40), behind = offset;
-    Word going = o_.truth(true), cut = o_.truth(false);
-    h.fragment = o_.truth(false);
-    h.part = c(0);
-    for (int k = 0; k < 6; ++k) {
-      going = o_.and_(going, o_.and_(is_extension(protocol), o_.not_(h.fragment)));
-      if (o_.never(going)) break;
-      const Word at = o_.add(ip, offset);
-      cut = o_.or_(cut, o_.and_(going, shorter(plus(at, 8))));
-      if (o_.never(o_.not_(cut))) return dropped();
-      const Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
-      const Word is_auth = o_.eq(protocol, o_.constant(51, 8));
-      // Eight times the offset, two bits of no meaning, and whether more follow.
-      const Word place = big16(plus(at, 2));
-      const Word later = o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)));
-      const Word parted = o_.or_(later, o_.extract(place, 0, 1));
-      h.fragment = o_.or_(h.fragment, o_.and_(going, o_.and_(is_fragment, later)));
-      h.part = o_.ite(o_.and_(going, o_.and_(is_fragment, parted)), at, h.part);
-      const Word length = o_.zext(byte(plus(at, 1)), 32);
-      const Word size =
-          o_.ite(is_fragment, c(8),
-                 o_.ite(is_auth, o_.shl(plus(length, 2), c(2)), o_.shl(plus(length, 1), c(3))));
-      protocol = byte(at);
-      offset = o_.add(offset, size);
-      last = o_.ite(going, protocol, last);
-      behind = o_.ite(going, offset, behind);
-    }
-    const Word unfinished = is_extension(last);
-    transport(h, last, o_.add(ip, behind));
-    h.wrong = o_.ite(o_.or_(bad, cut), c(134), o_.ite(unfinished, c(156), h.wrong));
+    const Row row = behind_extensions(ip, byte(plus(ip, 6)), c(40), o_.truth(false), c(0), 6);
+    h.fragment = row.fragment;
+    h.part = row.part;
+    const Word l4 = o_.add(ip, row.offset);
+    for (const Word w : {row.protocol, row.offset, l4, row.fragment}) packet_.note(w);
+    transport(h, row.protocol, l4);
+    h.wrong =
+        o_.ite(o_.or_(bad, row.cut), c(134), o_.ite(is_extension(row.protocol), c(156), h.wrong));
     return h;
   }
 
@@ -448,6 +457,8 @@ class PacketMeaning {
     h.wrong = o_.ite(o_.and_(some, cut), c(134), c(0));
     h.port =
         o_.ite(none, c(0), o_.ite(ports, o_.zext(big16(plus(l4, 2)), 32), o_.zext(byte(l4), 32)));
+    packet_.note(h.leaf);
+    packet_.note(h.port);
     h.frag_needed = o_.and_(
         o_.and_(some, o_.not_(ports)),
         o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16))));

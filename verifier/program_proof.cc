@@ -28,9 +28,15 @@ class Places {
     if (std::find(known.begin(), known.end(), part) == known.end()) known.push_back(part);
   }
   const std::vector<Term>& of(unsigned array) { return of_array_[array]; }
+  // A value of the meaning that a program will compute too, in its own way.
+  void add_value(const Terms& terms, Term value) {
+    if (!terms.is_constant(value)) values_.push_back(value);
+  }
+  const std::vector<Term>& values() const { return values_; }
 
  private:
   std::map<unsigned, std::vector<Term>> of_array_;
+  std::vector<Term> values_;
 };
 
 class SymbolicTables {
@@ -61,7 +67,8 @@ class SymbolicPacket {
       return truth;
     }
     const bool way = ways_[turns_++];
-    here_ = terms_.and_(here_, way ? truth : terms_.not_(truth));
+    given_.push_back(way ? truth : terms_.not_(truth));
+    here_ = terms_.and_(here_, given_.back());
     terms_.assume(truth, way ? 1 : 0);
     return terms_.truth(way);
   }
@@ -74,11 +81,13 @@ class SymbolicPacket {
   bool more() const { return more_; }
   // What holds of them.
   Term here() const { return here_; }
+  const std::vector<Term>& given() const { return given_; }
   Term length() { return terms_.zext(terms_.symbol(kPacketLength, 16), 32); }
   Term byte(Term at) {
     places_.add(terms_, kPacketArray, at);
     return terms_.read(kPacketArray, at, 1);
   }
+  void note(Term value) { places_.add_value(terms_, value); }
 
  private:
   Terms& terms_;
@@ -86,13 +95,14 @@ class SymbolicPacket {
   const std::vector<bool>& ways_;
   std::size_t turns_ = 0;
   bool more_ = false, ended_ = false;
-  Term here_ = terms_.truth(true);
+  Term here_ = terms_.truth(true);  // the conjunction of:
+  std::vector<Term> given_;
 };
 
 // Packets and tables to try things with: what differs there needs no solver. Seeds are fixed.
 class Samples {
  public:
-  static constexpr std::size_t kCount = 48;
+  static constexpr std::size_t kCount = 64;
 
   Samples(const Terms& terms, bool vlan) : terms_(terms) {
     std::mt19937 random(20260801);
@@ -112,10 +122,19 @@ class Samples {
       f[at + 1] = v6 ? 0xDD : 0x00;
       at += 2;
       const std::uint8_t protocol = kProtocols[below(6)];
+      // Some end in the transport header, and some ask for fragmentation.
+      const auto end_near = [&](std::size_t transport, std::uint8_t kind) {
+        if (kind == 1 && transport + 1 < f.size() && below(2) == 0) {
+          f[transport] = 3;
+          f[transport + 1] = 4;
+        }
+        if (below(4) == 0) f.resize(std::min(f.size(), transport + below(6)));
+      };
       if (!v6) {
         f[at] = static_cast<std::uint8_t>(0x45 + below(3));
         if (below(4) != 0) f[at + 6] = f[at + 7] = 0;
         f[at + 9] = protocol;
+        end_near(at + 4 * (f[at] & 15U), protocol);
         continue;
       }
       f[at] = 0x60;
@@ -130,6 +149,7 @@ class Samples {
         at += auth ? 16 : 8;
       }
       f[next] = protocol;
+      end_near(at, protocol);
     }
     for (std::size_t i = 0; i < kCount; ++i) {
       evaluators_.emplace_back(
@@ -192,8 +212,9 @@ class Samples {
   std::vector<Evaluator> evaluators_;
 };
 
-// Recognises, while the program is executed, the places that the meaning reads too: both then read
-// the same term, and nothing is left to be said about the tables at the end.
+// Recognises, while the program is executed, what the meaning computes too: places that both read,
+// values, and which packets come to a point of the program. Both then go on with the same terms,
+// and little is left to be said at the end.
 class Matcher {
  public:
   // `here`: what holds of the packets that are looked at.
@@ -236,13 +257,55 @@ class Matcher {
       const Term other = t_.add(to, t_.constant(by, 32));
       const Term differs = t_.and_(array == kPacketArray || array == 1 ? light : condition,
                                    t_.not_(t_.eq(part, other)));
-      const bool never = t_.is_constant(differs, 0) ||
-                         (!t_.is_constant(differs) && ask(differs) == TermAnswer::Kind::Never);
-      if (!never) continue;
+      if (!never(differs)) continue;
       matches_[{array, part}].push_back({given, to, by});
       return moved(to, by);
     }
     return std::nullopt;
+  }
+
+  // A value of the meaning that this one is wherever the path leads, extended to its width.
+  std::optional<Term> value(const std::vector<Term>& path, Term value) {
+    std::vector<Term> given = path;
+    std::sort(given.begin(), given.end());
+    const auto [found, fresh] = values_.try_emplace(value);
+    for (const Match& m : found->second) {
+      if (std::includes(given.begin(), given.end(), m.path.begin(), m.path.end())) return m.to;
+    }
+    if (!fresh) return std::nullopt;
+    Term condition = here_, light = here_;
+    std::vector<Term> needed;
+    for (const Term x : given) {
+      condition = t_.and_(condition, x);
+      if (!plain(x)) continue;
+      light = t_.and_(light, x);
+      needed.push_back(x);
+    }
+    for (const Term known : places_.values()) {
+      const Term to = t_.zext(known, t_.width(value));
+      if (to == value) break;
+      if (!alike(value, to, condition)) continue;
+      if (!never(t_.and_(light, t_.not_(t_.eq(value, to))))) continue;
+      found->second.push_back({needed, to});
+      return to;
+    }
+    return std::nullopt;
+  }
+
+  // A truth of the meaning that holds exactly where the path leads.
+  std::optional<Term> path(const std::vector<Term>& path) {
+    Term condition = t_.truth(true);
+    for (const Term x : path) condition = t_.and_(condition, x);
+    if (t_.is_constant(condition)) return std::nullopt;
+    const auto [found, fresh] = paths_.try_emplace(condition);
+    if (!fresh) return found->second;
+    for (const Term known : places_.values()) {
+      if (t_.width(known) != 1 || !alike(condition, known, here_)) continue;
+      if (!never(t_.and_(here_, t_.xor_(condition, known)))) continue;
+      found->second = known;
+      break;
+    }
+    return found->second;
   }
 
   std::uint64_t resources = 0;
@@ -278,12 +341,28 @@ class Matcher {
     return plain_[root.index] == 1;
   }
 
-  TermAnswer::Kind ask(Term differs) {
-    const TermAnswer answer =
-        solver_.ask(t_, differs, TermSolver::Relate::None,
-                    "can a read of the program be elsewhere than the meaning's?");
+  // Whether two values are one for all samples that get there, and not the same for all of those.
+  bool alike(Term a, Term b, Term where) {
+    std::optional<std::uint64_t> first;
+    bool varies = false;
+    for (std::size_t i = 0; i < Samples::kCount; ++i) {
+      if (samples_.value(i, where) == 0) continue;
+      const std::uint64_t v = samples_.value(i, a);
+      if (v != samples_.value(i, b)) return false;
+      varies = varies || (first && v != *first);
+      first = v;
+    }
+    return varies;
+  }
+
+  bool never(Term truth) {
+    constexpr std::uint64_t kWorth = 1'000'000;  // what is not recognised costs more at the end
+    if (t_.is_constant(truth)) return t_.is_constant(truth, 0);
+    const TermAnswer answer = solver_.ask(
+        t_, truth, TermSolver::Relate::None,
+        "can what the program computes differ from what the meaning does there?", kWorth);
     resources += answer.resources;
-    return answer.kind;
+    return answer.kind == TermAnswer::Kind::Never;
   }
 
   Terms& t_;
@@ -293,6 +372,8 @@ class Matcher {
   Samples samples_;
   std::vector<std::uint8_t> plain_;  // 1 yes, 2 no
   std::map<std::pair<unsigned, Term>, std::vector<Match>> matches_;
+  std::map<Term, std::vector<Match>> values_;
+  std::map<Term, std::optional<Term>> paths_;
 };
 
 class FramePacket {
@@ -302,6 +383,7 @@ class FramePacket {
   Number end(Number truth) const { return truth; }
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
+  void note(Number) const {}
 
  private:
   const std::vector<std::uint8_t>& frame_;
@@ -401,6 +483,7 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   Matcher matcher(terms, places, solver_, here, shape_.vlan);
   ExecutorOptions options;
   options.volatile_words = {{maps_.node, 0, 4}};
+  options.given = packet.given();
   options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
     return matcher(path, array, index);
   };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <tuple>
 
 namespace policyc::verify {
 
@@ -619,6 +620,15 @@ Term Terms::not_(Term a) {
   const Node n = node(a);
   if (n.op == Op::Constant) return constant(~n.value, n.width);
   if (n.op == Op::Not) return n.a;
+  if (n.width == 1 && (n.op == Op::And || n.op == Op::Or)) {
+    // Truths are negated at their leaves only.
+    if (const auto it = negations_.find(a); it != negations_.end()) return it->second;
+    const Term x = not_(n.a), y = not_(n.b);
+    const Term t = n.op == Op::And ? or_(x, y) : and_(x, y);
+    negations_.emplace(a, t);
+    negations_.emplace(t, a);
+    return t;
+  }
   Node out;
   out.op = Op::Not;
   out.width = n.width;
@@ -687,6 +697,22 @@ Term Terms::bitwise(Bitwise op, Term a, Term b) {
       if (n.a == x || n.b == x) return x;
       if (n.a == not_(x)) return bitwise(op, x, n.b);
       if (n.b == not_(x)) return bitwise(op, x, n.a);
+    }
+    // (x & p) | (!x & (p | q)) is p | (!x & q); and its dual.
+    const Node n = node(a), m = node(b);
+    if (n.op == dual && m.op == dual) {
+      const Bitwise other_op = op == Bitwise::And ? Bitwise::Or : Bitwise::And;
+      for (const auto& [x, p] : {std::pair(n.a, n.b), std::pair(n.b, n.a)}) {
+        for (const auto& [y, r] : {std::pair(m.a, m.b), std::pair(m.b, m.a)}) {
+          if (y != not_(x)) continue;
+          for (const auto& [left, inner, way] : {std::tuple(p, r, y), std::tuple(r, p, x)}) {
+            if (left == inner) return left;
+            const Node of = node(inner);
+            if (of.op != self || (of.a != left && of.b != left)) continue;
+            return bitwise(op, left, bitwise(other_op, way, of.a == left ? of.b : of.a));
+          }
+        }
+      }
     }
     if (absorbs(op, a, b)) return constant(op == Bitwise::And ? 0 : 1, 1);
   }
@@ -873,7 +899,8 @@ Term Terms::ite(Term condition, Term yes, Term no) {
   if (yes == no) return yes;
   // The greater of two constants stands first, so that sums of them have no negative parts.
   const bool constants = is_constant(yes) && is_constant(no) && width(yes) > 1;
-  if (constants ? value(yes) < value(no) : node(condition).op == Op::Not) {
+  const Op outer = node(condition).op;
+  if (constants ? value(yes) < value(no) : outer == Op::Not || outer == Op::Or) {
     return ite(not_(condition), no, yes);
   }
   if (node(yes).op == Op::Ite && node(yes).a == condition) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -150,6 +151,7 @@ class Terms {
   std::vector<std::shared_ptr<const ByteTable>> tables_;  // per node, or none
   std::unordered_map<std::string, Term> truth_about_byte_;
   std::unordered_map<Node, Term, KeyHash, KeyEqual> known_;
+  std::map<Term, Term> negations_;  // of conjunctions and disjunctions
   std::vector<std::string> names_;
   std::unordered_map<std::string, std::uint64_t> number_of_;
 };

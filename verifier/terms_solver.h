@@ -50,8 +50,10 @@ class TermSolver {
   // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
   // With All products are computed too; otherwise they are free numbers, equal ones equal.
   enum class Relate : std::uint8_t { None, Bytes, All };
-  // `about`: what is asked, for the listener.
-  TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::string_view about = {});
+  // `about`: what is asked, for the listener. `most`: less than the solver's budget, for questions
+  // that are not worth more.
+  TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::string_view about = {},
+                 std::uint64_t most = ~std::uint64_t{0});
   // Is told of every question from now on.
   void listen(TermListener listener) { listener_ = std::move(listener); }
   // To be called before terms of another store are asked about.

@@ -11,7 +11,7 @@ bool TermSolver::available() {
   return false;
 }
 
-TermAnswer TermSolver::ask(const Terms&, Term, Relate, std::string_view) {
+TermAnswer TermSolver::ask(const Terms&, Term, Relate, std::string_view, std::uint64_t) {
   TermAnswer out;
   out.reason = "this build has no solver (POLICYC_Z3 is off)";
   return out;

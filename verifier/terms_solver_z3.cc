@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <z3++.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "verifier/terms_solver.h"
@@ -159,13 +160,15 @@ void TermSolver::forget() {
   for (auto& t : state_->translation) t.reset();
 }
 
-TermAnswer TermSolver::ask(const Terms& terms, Term truth, Relate relate, std::string_view about) {
+TermAnswer TermSolver::ask(const Terms& terms, Term truth, Relate relate, std::string_view about,
+                           std::uint64_t most) {
   ++asked_;
   if (!state_) state_ = std::make_unique<State>();
   TermAnswer out;
   TermQuestion question{std::string(about), {}, &out};
   try {
-    out = state_->ask(terms, truth, relate, budget_, listener_ ? &question.smtlib : nullptr);
+    out = state_->ask(terms, truth, relate, std::min(budget_, most),
+                      listener_ ? &question.smtlib : nullptr);
   } catch (const z3::exception& e) {
     out.reason = e.msg();
   }

@@ -149,6 +149,92 @@ TEST(Terms, MeanWhatWasAskedFor) {
   EXPECT_LT(constants, nodes / 2);
 }
 
+// Truths over four symbols and the values of one byte, with what they are worth for all 16 cases:
+// bit k of `table` for case k. Some are assumed on the way; what is made afterwards counts where
+// the assumptions hold.
+TEST(Terms, TruthsAndAssumptionsMeanWhatTheyShould) {
+  int assumed = 0, constants = 0;
+  const bool ok = rc::check("truth = table", [&] {
+    Terms terms;
+    const auto pick = [&](unsigned n) { return *rc::gen::inRange<unsigned>(0, n); };
+    struct Truth {
+      Term term;
+      std::uint32_t table;
+    };
+    std::vector<Truth> made;
+    for (unsigned k = 0; k < 2; ++k) {
+      std::uint32_t table = 0;
+      for (unsigned i = 0; i < 16; ++i) table |= (i >> k & 1U) << i;
+      made.push_back({terms.symbol(k == 0 ? "a" : "b", 1), table});
+    }
+    // The byte is 40 + i / 4.
+    const Term byte = terms.read(0, terms.constant(9, 32), 1);
+    for (unsigned k = 0; k < 4; ++k) {
+      made.push_back({terms.eq(byte, terms.constant(40 + k, 8)), 0xFU << 4 * k});
+      made.push_back({terms.ult(byte, terms.constant(40 + k, 8)), (1U << 4 * k) - 1});
+    }
+    std::uint32_t where = 0xFFFF;  // the cases that are left
+    std::vector<std::pair<Truth, std::uint32_t>> checked;
+    for (int i = 0; i < 50; ++i) {
+      const Truth a = made[pick(static_cast<unsigned>(made.size()))];
+      const Truth b = made[pick(static_cast<unsigned>(made.size()))];
+      const Truth c = made[pick(static_cast<unsigned>(made.size()))];
+      Truth n{};
+      switch (pick(9)) {
+        case 0:
+        case 1:
+          n = {terms.and_(a.term, b.term), a.table & b.table};
+          break;
+        case 2:
+        case 3:
+          n = {terms.or_(a.term, b.term), a.table | b.table};
+          break;
+        case 4:
+          n = {terms.not_(a.term), ~a.table};
+          break;
+        case 5:
+          n = {terms.ite(c.term, a.term, b.term), (c.table & a.table) | (~c.table & b.table)};
+          break;
+        case 6:
+          n = {terms.eq(a.term, b.term), ~(a.table ^ b.table)};
+          break;
+        case 7:  // a choice that repeats one of its ways in the other
+          n = {terms.or_(terms.and_(a.term, b.term),
+                         terms.and_(terms.not_(a.term), terms.or_(c.term, b.term))),
+               (a.table & b.table) | (~a.table & (c.table | b.table))};
+          break;
+        default:
+          n = {terms.and_(terms.or_(terms.not_(a.term), b.term),
+                          terms.or_(a.term, terms.and_(b.term, c.term))),
+               (~a.table | b.table) & (a.table | (b.table & c.table))};
+      }
+      made.push_back(n);
+      checked.emplace_back(n, where);
+      if (pick(10) == 0 && !terms.is_constant(n.term)) {
+        const bool value = pick(2) != 0;
+        const std::uint32_t left = where & (value ? n.table : ~n.table);
+        if (left == 0) continue;
+        terms.assume(n.term, value ? 1 : 0);
+        where = left;
+        ++assumed;
+      }
+    }
+    for (unsigned i = 0; i < 16; ++i) {
+      Evaluator evaluate(
+          terms, {[&](const std::string& name) { return name == "a" ? i & 1U : i >> 1U & 1U; },
+                  [&](unsigned, std::uint32_t, unsigned) { return 40 + i / 4; }});
+      for (const auto& [truth, cases] : checked) {
+        if ((cases >> i & 1U) == 0) continue;
+        RC_ASSERT(evaluate(truth.term) == (truth.table >> i & 1U));
+        constants += terms.is_constant(truth.term) ? 1 : 0;
+      }
+    }
+  });
+  EXPECT_TRUE(ok);
+  EXPECT_GT(assumed, 0);
+  EXPECT_GT(constants, 0);
+}
+
 // Shapes that the compiler and the model write differently.
 TEST(Terms, DifferentSpellingsMeet) {
   Terms t;
@@ -169,6 +255,13 @@ TEST(Terms, DifferentSpellingsMeet) {
   // x < 4 and x >> 2 == 0.
   EXPECT_EQ(t.ult(address, t.constant(4, 32)),
             t.eq(t.lshr(address, t.constant(2, 32)), t.constant(0, 32)));
+  // Truths negated as a whole and part by part, and a choice that one of its ways repeats.
+  const Term x = t.symbol("x", 1), p = t.symbol("p", 1), q = t.symbol("q", 1);
+  EXPECT_EQ(t.not_(t.and_(x, t.or_(p, q))), t.or_(t.not_(x), t.and_(t.not_(p), t.not_(q))));
+  EXPECT_EQ(t.or_(t.and_(x, p), t.and_(t.not_(x), t.or_(p, q))), t.or_(p, t.and_(t.not_(x), q)));
+  EXPECT_EQ(t.and_(t.or_(x, p), t.or_(t.not_(x), t.and_(p, q))), t.and_(p, t.or_(t.not_(x), q)));
+  EXPECT_EQ(t.ite(t.or_(t.not_(x), p), c64(0), t.zext(address, 64)),
+            t.ite(t.and_(x, t.not_(p)), t.zext(address, 64), c64(0)));
 }
 
 }  // namespace
