@@ -18,6 +18,7 @@
 #include "verifier/http_tables.h"
 #include "verifier/image_check.h"
 #include "verifier/program_proof.h"
+#include "verifier/request_proof.h"
 
 namespace policyc::cli {
 namespace {
@@ -103,18 +104,35 @@ class Verification {
   }
   void write_down(const std::string& what, const verify::TermQuestion& question);
   std::string object(const bpf::ManifestEndpoint& endpoint);
+  void requests(const std::string& file, const std::string& elf, const ebpf::Object& object);
   std::string image(const bpf::ManifestEndpoint& endpoint);
   std::string http_filter(const bpf::ManifestEndpoint& endpoint, std::uint16_t number,
                           const ir::ProxyFilter* filter);
+  // Where it is remembered that `what` is proved of the object; empty: nowhere.
+  std::string cache_file(const std::string& elf, const std::string& what) const {
+    if (request_.cache.empty() || request_.proofs != nullptr) return {};
+    const std::string asked = fmt::format("policyc " POLICYC_VERSION " proof {} {} {}\n",
+                                          verify::kProofVersion, what, elf.size());
+    return request_.cache + "/" + sha256_hex(asked + elf);
+  }
   std::string cache_file(const std::string& elf, unsigned direction,
                          const verify::DatapathShape& s) const {
-    if (request_.cache.empty() || request_.proofs != nullptr) return {};
-    const std::string asked = fmt::format(
-        "policyc " POLICYC_VERSION " proof {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}\n",
-        verify::kProofVersion, direction, s.trie4_blocks, s.hash4_bits, s.hash6_bits, s.hosts6,
-        s.trie6_blocks, s.classes, s.identity_shift, s.pages, s.cells, s.records, s.intervals,
-        s.interval_steps, s.vlan, elf.size());
-    return request_.cache + "/" + sha256_hex(asked + elf);
+    return cache_file(
+        elf, fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", direction, s.trie4_blocks,
+                         s.hash4_bits, s.hash6_bits, s.hosts6, s.trie6_blocks, s.classes,
+                         s.identity_shift, s.pages, s.cells, s.records, s.intervals,
+                         s.interval_steps, s.vlan, s.http));
+  }
+  void remember(const std::string& file, const std::string& what) {
+    if (file.empty()) return;
+    std::error_code error;
+    std::filesystem::create_directories(request_.cache, error);
+    std::ofstream(file) << what << " is proved\n";
+  }
+  // Of questions asked from now on.
+  void write_down_as(const std::string& what) {
+    if (request_.proofs == nullptr) return;
+    solver_.listen([this, what](const verify::TermQuestion& q) { write_down(what, q); });
   }
 
   const VerifyRequest& request_;
@@ -176,16 +194,11 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
     out.lines.push_back({e.object, ProofAnswer::NotProved, object.error()});
     return {};
   }
-  if (object->variable("http_starts") != nullptr) {
-    out.lines.push_back({e.object, ProofAnswer::NotProved,
-                         "the loop over a request's bytes is not modelled (its tables are proved "
-                         "or refuted apart, by filter)"});
-    return {};
-  }
   for (const unsigned direction : {0U, 1U}) {
     const char* program = direction == 0 ? bpf::kIngressProgram : bpf::kEgressProgram;
     ProofLine line{e.object + " " + program, ProofAnswer::NotProved, {}};
-    const auto shape = shape_of(e.sizes, request_.vlan);
+    auto shape = shape_of(e.sizes, request_.vlan);
+    shape.http = object->variable("http_starts") != nullptr;
     const std::string remembered = cache_file(*bytes, direction, shape);
     std::error_code error;
     if (!remembered.empty() && std::filesystem::exists(remembered, error)) {
@@ -194,16 +207,11 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
       out.lines.push_back(std::move(line));
       continue;
     }
-    if (request_.proofs != nullptr) {
-      solver_.listen([&, what = line.what](const verify::TermQuestion& q) { write_down(what, q); });
-    }
+    write_down_as(line.what);
     const verify::ProofReport r =
         verify::prove_program(*object, program, direction, shape, solver_);
     if (r.answer == verify::ProofReport::Answer::Proved) {
-      if (!remembered.empty()) {
-        std::filesystem::create_directories(request_.cache, error);
-        std::ofstream(remembered) << e.object << " " << program << " is proved\n";
-      }
+      remember(remembered, line.what);
       line.answer = ProofAnswer::Proved;
       line.detail =
           fmt::format("{} instructions, {} questions to the solver", r.instructions, r.questions);
@@ -217,14 +225,63 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
                     "program {}; it should: {}",
                     w.frame.size(), fate_text(w.program), fate_text(w.meaning))
               : fmt::format("a packet of {} bytes: {} is outside", w.frame.size(), w.outside);
-      line.detail += in_kernel(*bytes, program, w);
+      if (w.whole) line.detail += in_kernel(*bytes, program, w);
       out.witnesses.push_back(w.frame);
     } else {
       line.detail = r.reason;
     }
     out.lines.push_back(std::move(line));
   }
+  requests(e.object, *bytes, *object);
   return {};
+}
+
+// The functions that read requests. The programs of an object have the same, one each.
+void Verification::requests(const std::string& file, const std::string& elf,
+                            const ebpf::Object& object) {
+  if (object.variable("http_starts") == nullptr) return;
+  std::vector<ebpf::Instruction> proved;
+  for (const char* name : {bpf::kIngressProgram, bpf::kEgressProgram}) {
+    const ebpf::Program* program = object.program(name);
+    const ebpf::Map* node = object.map(bpf::kNodeMap);
+    if (program == nullptr || node == nullptr) continue;  // said of the program
+    const auto functions = verify::request_functions(object, *program);
+    if (!functions) continue;
+    std::vector<ebpf::Instruction> code(
+        program->code.begin() + static_cast<std::ptrdiff_t>(program->functions.at(1)),
+        program->code.end());
+    if (code == proved) continue;
+    const auto line = [&](const char* part, const char* meaning, auto prove) {
+      ProofLine out_line{fmt::format("{} {}, {}", file, name, part), ProofAnswer::NotProved, {}};
+      const std::string remembered = cache_file(elf, out_line.what);
+      std::error_code error;
+      if (!remembered.empty() && std::filesystem::exists(remembered, error)) {
+        out_line.answer = ProofAnswer::Proved;
+        out_line.detail = "by an earlier run";
+      } else {
+        write_down_as(out_line.what);
+        const verify::RequestReport r = prove();
+        if (r.proved) {
+          remember(remembered, out_line.what);
+          out_line.answer = ProofAnswer::Proved;
+        }
+        out_line.detail = r.proved
+                              ? fmt::format("{}, {} questions to the solver", meaning, r.questions)
+                              : r.reason;
+      }
+      const bool fine = out_line.answer == ProofAnswer::Proved;
+      out.lines.push_back(std::move(out_line));
+      return fine;
+    };
+    const bool asked = line("requests", "their verdict decides", [&] {
+      return verify::prove_ask(object, *program, *functions,
+                               static_cast<std::size_t>(node - object.maps.data()), solver_);
+    });
+    const bool read = line("loop over a request's bytes", "it walks the tables", [&] {
+      return verify::prove_head(object, *program, *functions, solver_);
+    });
+    if (asked && read) proved = std::move(code);
+  }
 }
 
 std::string Verification::image(const bpf::ManifestEndpoint& e) {

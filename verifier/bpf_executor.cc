@@ -1032,7 +1032,18 @@ Execution Executor::run() {
     }
     memory_.push_back({entry.map, static_cast<std::size_t>(at), false});
   }
-  const Ends ends = follow(0, std::move(start), std::nullopt);
+  Ends ends;
+  if (options_.gathered_at) {
+    start.length = t_.zext(t_.symbol(kFirstLength, 16), 64);
+    Ends first = follow(0, std::move(start), options_.gathered_at);
+    if (first.exit || !first.cut) throw NotKnown{"a way past where the packet is gathered"};
+    start = std::move(*first.cut);
+    start.path.clear();
+    start.length = t_.zext(t_.symbol(kPacketLength, 16), 64);
+    ends = follow(*options_.gathered_at, std::move(start), std::nullopt);
+  } else {
+    ends = follow(0, std::move(start), std::nullopt);
+  }
   if (!ends.exit) throw NotKnown{"the program does not end"};
   out_.result = t_.extract(number(ends.exit->regs[0]), 0, 32);
   out_.context = ends.exit->context;

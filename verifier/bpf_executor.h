@@ -34,8 +34,11 @@ inline constexpr unsigned map_array(std::size_t map) {
   return static_cast<unsigned>(map) + 1;
 }
 // The symbols of the packet's linear length, 16 bits: at the start, and behind bpf_skb_pull_data.
+// With ExecutorOptions::gathered_at kPacketLength is that from there on, and kFirstLength that at
+// the start.
 inline constexpr const char* kPacketLength = "length";
 inline constexpr const char* kPulledLength = "length, pulled";
+inline constexpr const char* kFirstLength = "length, at first";
 // The symbol of a 32-bit field of struct __sk_buff before the program runs.
 std::string context_symbol(std::size_t offset);
 // The symbol of a map word that other programs or user space write at any time: each time that the
@@ -155,6 +158,9 @@ struct ExecutorOptions {
   // May give another conjunction that holds exactly where this path condition does. Asked there
   // too.
   std::function<std::optional<Term>(const std::vector<Term>& path)> same_path;
+  // An instruction of the program itself that all ways pass: from there on nothing is known of the
+  // packet's linear length but its symbol.
+  std::optional<std::size_t> gathered_at;
   std::size_t max_steps = 200000;  // instructions, calls counted as often as they are made
 };
 

@@ -23,6 +23,7 @@ struct DatapathShape {
   bool vlan = false;                                // looks behind VLAN tags
   bool stateful = false;                            // tracks connections (flow_meaning.h)
   bool events = false;                              // tells of packets through a ring buffer
+  bool http = false;                                // reads request heads
 
   // Byte offsets, worked out here once more.
   std::uint64_t root4() const { return 0; }
@@ -169,6 +170,11 @@ class Meaning {
     return v;
   }
 
+  // The number of the HTTP filter that a record names, 0 for none: 16 bits.
+  Word filter_of(Word half, Word record) {
+    return policy(half, 8, 12, masked(record, s_.records), 2);
+  }
+
   // The protocol's class as the node map has it; `protocol`: 8 bits.
   Word class_of_protocol(Word protocol) {
     return tables_.word(DatapathMap::Node, o_.add(o_.zext(protocol, 32), c(64, 32)), 1);
@@ -219,6 +225,9 @@ struct Fate {
 // part ways, and gives the truth back, or a constant where only packets of one way are looked at;
 // end(truth) likewise where those for which it holds are dropped at once. `before` holds mark and
 // cb before the run; `vlan_present` is the buffer's field; `generation` the word of the node map.
+// Of programs that read requests: whole(), whether no byte of the packet lies elsewhere than here;
+// request(filter of 16 bits, offset of 9 bits), what becomes of a packet whose payload begins there
+// (request_functions.h), 32 bits.
 template <class Ops, class Word, class Tables, class Packet>
 class PacketMeaning {
  public:
@@ -233,7 +242,7 @@ class PacketMeaning {
 
   Fate<Word> fate(const Fate<Word>& before, Word vlan_present, Word generation) {
     const Seen h = look(vlan_present, generation);
-    return finish(before, settled(h, judged(h)));
+    return finish(before, settled(h, requested(h, judged(h))));
   }
 
  protected:
@@ -249,6 +258,7 @@ class PacketMeaning {
     // Of one part of a packet the offset of what says so: in IPv4 of the identification, in IPv6 of
     // the fragment header; else 0.
     Word part;
+    Word total;  // length from the IP header on, as that says
   };
   struct Seen : Headers {
     Word ip;            // offset of the IP header
@@ -295,6 +305,7 @@ class PacketMeaning {
     h.protocol = chosen(h4.protocol, h6.protocol);
     h.l4 = chosen(h4.l4, h6.l4);
     h.part = chosen(h4.part, h6.part);
+    h.total = chosen(h4.total, h6.total);
     h.fine = is(h.wrong, 0);
     const Word ip_packet = o_.and_(h.fine, o_.or_(is4, is6));
     h.always = o_.and_(ip_packet, o_.ite(is4, h4.frag_needed, o_.and_(is6, h6.frag_needed)));
@@ -305,6 +316,28 @@ class PacketMeaning {
 
   Verdict judged(const Seen& h) {
     return meaning_.judge(half_, direction_, h.leaf, h.kind, h.port, h.fragment);
+  }
+
+  // Where it would be left to the proxy, a program that reads requests may decide. Filters see TCP
+  // packets whose bytes all lie here and are all meant by the IP header. One without payload opens,
+  // goes on with or ends a connection: it passes where no proxy has it.
+  Verdict requested(const Seen& h, Verdict v) {
+    if (!s_.http || o_.never(h.asked)) return v;
+    const Word filter = meaning_.filter_of(half_, v.record);
+    const Word size = o_.shl(o_.zext(o_.extract(byte(plus(h.l4, 12)), 4, 4), 32), c(2));
+    const Word payload = o_.add(h.l4, size), end = o_.add(h.ip, h.total);
+    Word seen = o_.and_(is(v.outcome, 3), o_.eq(h.protocol, o_.constant(6, 8)));
+    seen = o_.and_(seen, o_.not_(o_.or_(h.fragment, o_.eq(filter, o_.constant(0, 16)))));
+    seen = o_.and_(seen, packet_.whole());
+    seen = o_.and_(seen, o_.not_(o_.or_(shorter(plus(h.l4, 20)), shorter(payload))));
+    const Word bare = o_.eq(end, payload);
+    const Word read = o_.and_(o_.eq(end, packet_.length()), o_.ult(payload, c(512)));
+    const Word answer = packet_.request(filter, o_.extract(payload, 0, 9));
+    const Word decided =
+        o_.ite(bare, o_.ite(is(proxy_port(), 0), c(1), c(3)), o_.ite(read, answer, c(3)));
+    v.outcome = o_.ite(seen, decided, v.outcome);
+    v.drop = o_.ite(o_.and_(seen, is(decided, 2)), c(133), v.drop);
+    return v;
   }
 
   // Of those that are asked about `v`, of others what follows from the headers.
@@ -338,7 +371,7 @@ class PacketMeaning {
   // Nothing is known of them, and nobody asks.
   Headers none() {
     const Word no = o_.truth(false);
-    return {c(0), c(0), c(0), o_.constant(0, 8), no, no, o_.constant(0, 8), c(0), c(0)};
+    return {c(0), c(0), c(0), o_.constant(0, 8), no, no, o_.constant(0, 8), c(0), c(0), c(0)};
   }
   Headers dropped() {
     Headers h = none();
@@ -381,6 +414,7 @@ class PacketMeaning {
     h.fragment = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 13), o_.constant(0, 13)));
     const Word parted = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 14), o_.constant(0, 14)));
     h.part = o_.ite(parted, plus(ip, 4), c(0));
+    h.total = o_.zext(big16(plus(ip, 2)), 32);
     transport(h, byte(plus(ip, 9)), o_.add(ip, o_.shl(o_.zext(size, 32), c(2))));
     h.wrong = o_.ite(bad, c(134), h.wrong);
     return h;
@@ -435,6 +469,7 @@ class PacketMeaning {
     std::array<Word, 16> address{};
     for (std::size_t k = 0; k < 16; ++k) address[k] = byte(plus(peer, k));
     h.leaf = meaning_.leaf_of_v6(half_, address);
+    h.total = plus(o_.zext(big16(plus(ip, 4)), 32), 40);
     const Row row = behind_extensions(ip, byte(plus(ip, 6)), c(40), o_.truth(false), c(0), 6);
     h.fragment = row.fragment;
     h.part = row.part;

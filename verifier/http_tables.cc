@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -94,6 +95,45 @@ std::uint32_t HttpTables::verdict(std::uint32_t filter, std::string_view bytes) 
   return state == 0 ? 0 : cell(state, 0);
 }
 
+std::uint32_t HttpTables::outcome(std::uint32_t filter, std::string_view payload,
+                                  bool proxy) const {
+  if (payload.empty() || payload.size() > kHeadBlocks * 8 + 7) return 3;
+  const std::uint32_t said = verdict(filter, payload);
+  return said == 2 ? 2 : said == 1 && !proxy ? 1 : 3;
+}
+
+std::string HttpTables::example(std::uint32_t filter, std::uint32_t verdict,
+                                std::size_t length) const {
+  if (length > kHeadBlocks * 8 + 7) return {};
+  // By how many bytes were read: states, from which state and by which byte they were reached.
+  struct Step {
+    std::uint32_t from = 0;
+    char byte = 0;
+  };
+  std::vector<std::map<std::uint32_t, Step>> reached(length + 1);
+  reached[0][start(filter)];
+  const std::vector<std::uint8_t> order = all_bytes();
+  for (std::size_t i = 0; i < length; ++i) {
+    for (const auto& [state, step] : reached[i]) {
+      if (state == 0) continue;
+      for (const std::uint8_t b : order) {
+        reached[i + 1].try_emplace(next(filter, state, b), Step{state, static_cast<char>(b)});
+      }
+    }
+  }
+  for (const auto& [state, step] : reached[length]) {
+    if (state == 0 || cell(state, 0) != verdict) continue;
+    std::string out(length, '\0');
+    std::uint32_t at = state;
+    for (std::size_t i = length; i != 0; --i) {
+      out[i - 1] = reached[i].at(at).byte;
+      at = reached[i].at(at).from;
+    }
+    return out;
+  }
+  return {};
+}
+
 // Walks pairs of a state of the tables and a state of the automaton.
 class HttpCheck {
  public:
@@ -112,6 +152,12 @@ class HttpCheck {
         return unknown("the row of lost states leads somewhere");
       }
     }
+    // The loop takes states as they are within a block, and as rows between blocks.
+    for (unsigned b = 0; t_.wide_ && b < 256; ++b) {
+      if (t_.column(filter_, static_cast<std::uint8_t>(b)) % 4 != 0) {
+        return unknown("a class of bytes has no column");
+      }
+    }
     const std::vector<std::uint8_t> order = all_bytes();
     meet({t_.start(filter_), 0}, 0, 0);
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
@@ -120,7 +166,11 @@ class HttpCheck {
       if (said != dfa_.label(p.of_dfa)) return refuted(i);
       if (p.state != 0 && !stays(p.state)) return report_;
       for (const std::uint8_t b : order) {
-        meet({t_.next(filter_, p.state, b), dfa_.step(p.of_dfa, b)}, i, b);
+        const std::uint32_t to = t_.next(filter_, p.state, b);
+        if (p.state != 0 && to != t_.cell(p.state, t_.column(filter_, b))) {
+          return unknown(fmt::format("byte {:#04x} leads to no row", b));
+        }
+        meet({to, dfa_.step(p.of_dfa, b)}, i, b);
       }
       if (pairs_.size() > kMostPairs) return unknown("the tables have too many states");
     }

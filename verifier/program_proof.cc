@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <utility>
 
 #include "verifier/bpf_executor.h"
+#include "verifier/request_functions.h"
 
 namespace policyc::verify {
 
@@ -83,6 +85,25 @@ class SymbolicPacket {
   Term here() const { return here_; }
   const std::vector<Term>& given() const { return given_; }
   Term length() { return terms_.zext(terms_.symbol(kPacketLength, 16), 32); }
+  Term whole() { return terms_.eq(terms_.symbol(context_symbol(kSkbLen), 32), length()); }
+  Term request(Term filter, Term offset) {
+    const Term at = terms_.concat(filter, terms_.zext(offset, 16));
+    places_.add(terms_, kAskArray, at);
+    const Term answer = terms_.read(kAskArray, at, 4);
+    // A filter, of so many, that passes or drops it, and some payload.
+    likely_ = [this, filter, answer](std::size_t filters) {
+      const auto within = [&](Term x, std::uint64_t low, std::uint64_t high) {
+        const unsigned w = terms_.width(x);
+        return terms_.and_(terms_.not_(terms_.ult(x, terms_.constant(low, w))),
+                           terms_.not_(terms_.ult(terms_.constant(high, w), x)));
+      };
+      return terms_.and_(within(filter, 1, filters - 1),
+                         terms_.and_(within(answer, 1, 2), within(length(), 300, 1200)));
+    };
+    return answer;
+  }
+  // What a packet that shows a difference in what is asked would be like; true where nothing is.
+  Term likely(std::size_t filters) { return likely_ ? likely_(filters) : terms_.truth(true); }
   Term byte(Term at) {
     places_.add(terms_, kPacketArray, at);
     return terms_.read(kPacketArray, at, 1);
@@ -97,6 +118,7 @@ class SymbolicPacket {
   bool more_ = false, ended_ = false;
   Term here_ = terms_.truth(true);  // the conjunction of:
   std::vector<Term> given_;
+  std::function<Term(std::size_t)> likely_;
 };
 
 // Packets and tables to try things with: what differs there needs no solver. Seeds are fixed.
@@ -154,7 +176,9 @@ class Samples {
     for (std::size_t i = 0; i < kCount; ++i) {
       evaluators_.emplace_back(
           terms, Assignment{[this, i](const std::string& name) -> std::uint64_t {
-                              if (name == kPacketLength) return frames_[i].size();
+                              if (name == kPacketLength || name == context_symbol(kSkbLen)) {
+                                return frames_[i].size();
+                              }
                               return name == context_symbol(kSkbVlanPresent) ? 0 : i;
                             },
                             [this, i](unsigned array, std::uint32_t index, unsigned bytes) {
@@ -169,10 +193,9 @@ class Samples {
   TermAnswer answer(std::size_t sample) {
     TermAnswer out;
     out.kind = TermAnswer::Kind::Possible;
-    out.symbols[kPacketLength] = frames_[sample].size();
     for (std::uint32_t k = 0; k < terms_.size(); ++k) {
       const Terms::Node& n = terms_.node({k});
-      if (n.op == Terms::Op::Symbol && n.width == 32) {
+      if (n.op == Terms::Op::Symbol) {
         out.symbols[terms_.symbol_name(n.value)] = value(sample, {k});
       }
       if (n.op != Terms::Op::Read) continue;
@@ -218,8 +241,13 @@ class Samples {
 class Matcher {
  public:
   // `here`: what holds of the packets that are looked at.
-  Matcher(Terms& terms, Places& places, TermSolver& solver, Term here, bool vlan)
-      : t_(terms), places_(places), solver_(solver), here_(here), samples_(terms, vlan) {}
+  Matcher(Terms& terms, Places& places, TermSolver& solver, Term here, bool vlan, MapNumbers maps)
+      : t_(terms),
+        places_(places),
+        solver_(solver),
+        here_(here),
+        node_(map_array(maps.node)),
+        samples_(terms, vlan) {}
 
   std::optional<Term> operator()(const std::vector<Term>& path, unsigned array, Term index) {
     const std::vector<Term>& known = places_.of(array);
@@ -255,8 +283,9 @@ class Matcher {
       }
       if (!same) continue;
       const Term other = t_.add(to, t_.constant(by, 32));
-      const Term differs = t_.and_(array == kPacketArray || array == 1 ? light : condition,
-                                   t_.not_(t_.eq(part, other)));
+      // Headers alone say where these are.
+      const bool by_headers = array == kPacketArray || array == node_ || array == kAskArray;
+      const Term differs = t_.and_(by_headers ? light : condition, t_.not_(t_.eq(part, other)));
       if (!never(differs)) continue;
       matches_[{array, part}].push_back({given, to, by});
       return moved(to, by);
@@ -369,6 +398,7 @@ class Matcher {
   Places& places_;
   TermSolver& solver_;
   Term here_;
+  unsigned node_;  // the array of the node's map
   Samples samples_;
   std::vector<std::uint8_t> plain_;  // 1 yes, 2 no
   std::map<std::pair<unsigned, Term>, std::vector<Match>> matches_;
@@ -378,15 +408,34 @@ class Matcher {
 
 class FramePacket {
  public:
-  explicit FramePacket(const std::vector<std::uint8_t>& frame) : frame_(frame) {}
+  // `http`: null where no requests are read.
+  FramePacket(const std::vector<std::uint8_t>& frame, bool whole, const HttpTables* http,
+              bool proxy)
+      : frame_(frame), whole_(whole), http_(http), proxy_(proxy) {}
   Number turn(Number truth) const { return truth; }
   Number end(Number truth) const { return truth; }
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
   void note(Number) const {}
+  Number whole() const { return {whole_ ? 1U : 0U, 1}; }
+  Number request(Number filter, Number offset) const {
+    return {http_ == nullptr ? 0U : outcome_of(*http_, frame_, filter.value, offset.value, proxy_),
+            32};
+  }
+  // What asking about the payload at this offset gives.
+  static std::uint32_t outcome_of(const HttpTables& http, const std::vector<std::uint8_t>& frame,
+                                  std::uint64_t filter, std::uint64_t offset, bool proxy) {
+    const std::size_t from = std::min<std::size_t>(offset, frame.size());
+    return http.outcome(static_cast<std::uint32_t>(filter),
+                        {reinterpret_cast<const char*>(frame.data()) + from, frame.size() - from},
+                        proxy);
+  }
 
  private:
   const std::vector<std::uint8_t>& frame_;
+  bool whole_;
+  const HttpTables* http_;
+  bool proxy_;
 };
 
 void word_into(std::string& bytes, std::uint32_t at, unsigned count, std::uint64_t value) {
@@ -407,10 +456,11 @@ PacketFate fate_from(Evaluator& evaluate, const Fate<Term>& fate) {
 
 PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_present,
                    unsigned direction, const DatapathShape& shape, std::string_view node,
-                   std::string_view policy) {
+                   std::string_view policy, const HttpTables* http, bool whole) {
   Numbers numbers;
   const MapBytes bytes(node, policy);
-  const FramePacket packet(frame);
+  const bool proxy = bytes.word(DatapathMap::Node, {8, 32}, 4).value != 0;
+  const FramePacket packet(frame, whole, http, proxy);
   PacketMeaning<Numbers, Number, const MapBytes, const FramePacket> meaning(numbers, shape, bytes,
                                                                             packet, direction);
   const Fate<Number> fate =
@@ -428,14 +478,17 @@ class ProgramProof {
  public:
   ProgramProof(const ebpf::Object& object, const ebpf::Program& code, MapNumbers maps,
                unsigned direction, const DatapathShape& shape, TermSolver& solver,
-               ProofReport& report)
+               ProofReport& report, const HttpTables* http,
+               const std::optional<RequestFunctions>& functions)
       : object_(object),
         code_(code),
         maps_(maps),
         direction_(direction),
         shape_(shape),
         solver_(solver),
-        report_(report) {}
+        report_(report),
+        http_(http),
+        functions_(functions) {}
 
   // False where the answer is settled: not proved, or refuted.
   // Packets go two ways at each turn; each way is looked at alone.
@@ -449,6 +502,9 @@ class ProgramProof {
   const DatapathShape& shape_;
   TermSolver& solver_;
   ProofReport& report_;
+  // Of a program that reads requests.
+  const HttpTables* http_;
+  const std::optional<RequestFunctions>& functions_;
 };
 
 bool ProgramProof::holds(std::vector<bool>& ways) {
@@ -476,17 +532,27 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     }
     return true;
   }
-  const Term here = packet.here();
+  // No more lies here than there is.
+  const Term here =
+      shape_.http
+          ? terms.and_(
+                packet.here(),
+                terms.not_(terms.ult(terms.symbol(context_symbol(kSkbLen), 32), packet.length())))
+          : packet.here();
   solver_.forget();
   const std::size_t asked_before = solver_.asked();
   report_.answer = ProofReport::Answer::NotProved;
-  Matcher matcher(terms, places, solver_, here, shape_.vlan);
+  Matcher matcher(terms, places, solver_, here, shape_.vlan, maps_);
   ExecutorOptions options;
   options.volatile_words = {{maps_.node, 0, 4}};
   options.given = packet.given();
   options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
     return matcher(path, array, index);
   };
+  if (shape_.http) {
+    options.summaries.emplace(functions_->ask, ask_summary(terms));
+    options.gathered_at = *behind_pull(code_);
+  }
   const auto run = execute(terms, object_, code_, options);
   const auto count = [&] {
     report_.terms += terms.size();
@@ -528,6 +594,7 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
       return it == answer.symbols.end() ? std::uint64_t{0} : it->second;
     };
     w.frame.resize(symbol(kPacketLength));
+    w.whole = !shape_.http || symbol(context_symbol(kSkbLen)) == w.frame.size();
     w.vlan_present = static_cast<std::uint32_t>(symbol(context_symbol(kSkbVlanPresent)));
     w.node.resize(object_.maps[maps_.node].size);
     w.policy.resize(object_.maps[maps_.policy].size);
@@ -541,17 +608,32 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
         word_into(w.node, r.index, r.bytes, r.value);
       } else if (r.array == map_array(maps_.policy)) {
         word_into(w.policy, r.index, r.bytes, r.value);
+      } else if (r.array == kAskArray && (r.index & 511U) < w.frame.size()) {
+        // A payload that is answered so.
+        const std::size_t from = r.index & 511U;
+        const std::string payload = http_->example(
+            r.index >> 16U, static_cast<std::uint32_t>(r.value), w.frame.size() - from);
+        std::copy(payload.begin(), payload.end(),
+                  w.frame.begin() + static_cast<std::ptrdiff_t>(from));
       }
     }
+    std::uint32_t proxy_port = 0;
+    std::memcpy(&proxy_port, w.node.data() + 8, 4);
     Evaluator evaluate(
         terms, {[&](const std::string& name) -> std::uint64_t {
-                  if (name == kPacketLength) return w.frame.size();
+                  if (name == kPacketLength || name == context_symbol(kSkbLen)) {
+                    return symbol(name);
+                  }
                   if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
                   return name.find('#') != std::string::npos ? generation_value : 0;
                 },
                 [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
                   std::uint64_t v = 0;
                   if (array == kPacketArray) return index < w.frame.size() ? w.frame[index] : 0;
+                  if (array == kAskArray) {
+                    return FramePacket::outcome_of(*http_, w.frame, index >> 16U, index & 511U,
+                                                   proxy_port != 0);
+                  }
                   const std::string& from = array == map_array(maps_.node) ? w.node : w.policy;
                   if (index + std::size_t{bytes} <= from.size()) {
                     std::memcpy(&v, from.data() + index, bytes);
@@ -565,7 +647,8 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     w.program = fate_from(evaluate, does);
     w.meaning = fate_from(evaluate, want);
     // Both roads to the meaning, over terms and over numbers, must agree.
-    if (!(w.meaning == fate_of(w.frame, w.vlan_present, direction_, shape_, w.node, w.policy))) {
+    if (!(w.meaning ==
+          fate_of(w.frame, w.vlan_present, direction_, shape_, w.node, w.policy, http_, w.whole))) {
       return false;
     }
     report_.answer = ProofReport::Answer::Refuted;
@@ -588,7 +671,12 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     } else if (answer.kind == TermAnswer::Kind::Unknown) {
       report_.reason = answer.reason;
     } else if (!confirmed(answer)) {
-      continue;
+      if (!shape_.http) continue;
+      const TermAnswer other =
+          solver_.ask(terms, terms.and_(question, packet.likely(http_->filters())), relate,
+                      "can a request meet another fate than it should?");
+      report_.resources += other.resources;
+      if (other.kind != TermAnswer::Kind::Possible || !confirmed(other)) continue;
     }
     count();
     return report_.answer == ProofReport::Answer::Proved;
@@ -596,6 +684,39 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   count();
   report_.reason = "the solver found a difference that does not show in a concrete run";
   return false;
+}
+
+// Why the program may lay the packet out otherwise than it should; empty: it does not. It asks for
+// what lies elsewhere, unless the packet is too long to be decided.
+std::string gathers_otherwise(const ebpf::Object& object, const ebpf::Program& code,
+                              std::size_t behind, TermSolver& solver, ProofReport& report) {
+  Terms t;
+  solver.forget();
+  BpfState start = function_start(t);
+  start.regs[1] = {BpfValue::Kind::Context, 0, t.constant(0, 64)};
+  const auto run = execute_stretch(t, object, code, {}, 0, std::move(start), behind);
+  if (!run) return run.error();
+  if (run->at_exit || !run->at_cut || !run->obligations.empty()) {
+    return "the program does more than ask for the rest of a packet first";
+  }
+  const Term all = t.symbol(context_symbol(kSkbLen), 32);
+  const Term length = t.zext(t.symbol(kPacketLength, 16), 64);
+  const Term asks = t.and_(t.ult(length, t.zext(all, 64)), t.ult(all, t.constant(4096, 32)));
+  const Term want = t.ite(asks, t.zext(t.symbol(kPulledLength, 16), 64), length);
+  const Term differs = t.not_(t.eq(run->at_cut->length, want));
+  if (t.never(differs)) return {};
+  const TermAnswer answer =
+      solver.ask(t, differs, TermSolver::Relate::None,
+                 "can a packet's rest be asked for otherwise than it should?");
+  ++report.questions;
+  report.resources += answer.resources;
+  if (answer.kind == TermAnswer::Kind::Never) return {};
+  return answer.kind == TermAnswer::Kind::Unknown
+             ? answer.reason
+             : fmt::format(
+                   "a packet's rest may be asked for otherwise than it should (before "
+                   "instruction {})",
+                   behind);
 }
 
 }  // namespace
@@ -616,11 +737,27 @@ ProofReport prove_program(const ebpf::Object& object, const std::string& program
     return report;
   }
   report.instructions = code->code.size();
+  std::optional<HttpTables> http;
+  std::optional<RequestFunctions> functions;
+  if (shape.http) {
+    auto tables = HttpTables::read(object);
+    const auto found = request_functions(object, *code);
+    if (!tables || !found) {
+      report.reason = tables ? found.error() : tables.error();
+      return report;
+    }
+    const auto behind = behind_pull(*code);
+    report.reason =
+        behind ? gathers_otherwise(object, *code, *behind, solver, report) : behind.error();
+    if (!report.reason.empty()) return report;
+    http = std::move(*tables);
+    functions = *found;
+  }
   const auto number = [&](const ebpf::Map* m) {
     return static_cast<std::size_t>(m - object.maps.data());
   };
   ProgramProof proof(object, *code, {number(node), number(policy)}, direction, shape, solver,
-                     report);
+                     report, http ? &*http : nullptr, functions);
   std::vector<bool> ways;
   proof.holds(ways);
   return report;

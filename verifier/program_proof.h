@@ -13,13 +13,14 @@
 
 #include "ir/bpf/object.h"
 #include "verifier/datapath_meaning.h"
+#include "verifier/http_tables.h"
 #include "verifier/terms_solver.h"
 
 namespace policyc::verify {
 
 // Raised where a proof comes to mean something else: remembered proofs of other versions do not
 // count.
-inline constexpr int kProofVersion = 2;
+inline constexpr int kProofVersion = 3;
 
 // What tc and the packet's buffer hold after a run.
 struct PacketFate {
@@ -33,6 +34,7 @@ struct PacketFate {
 struct ProgramWitness {
   std::vector<std::uint8_t> frame;
   std::uint32_t vlan_present = 0;
+  bool whole = true;         // the frame is all of the packet; else what lies in its linear part
   std::string node, policy;  // the whole values of the two maps
   PacketFate program, meaning;
   std::string outside;  // an access outside the packet or a map, where that is what is wrong
@@ -46,13 +48,15 @@ struct ProofReport {
   std::uint64_t resources = 0;  // the solver's own count
 };
 
-// One program of the object, "policyc_ingress" (direction 0) or "policyc_egress" (1).
+// One program of the object, "policyc_ingress" (direction 0) or "policyc_egress" (1). Of a program
+// that reads requests: given what its functions give (request_proof.h).
 ProofReport prove_program(const ebpf::Object& object, const std::string& program,
                           unsigned direction, const DatapathShape& shape, TermSolver& solver);
 
-// What the meaning says of one packet over given map values: the other side of a witness.
+// What the meaning says of one packet over given map values: the other side of a witness. `http`:
+// the tables of a program that reads requests; `whole`: see ProgramWitness.
 PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_present,
                    unsigned direction, const DatapathShape& shape, std::string_view node,
-                   std::string_view policy);
+                   std::string_view policy, const HttpTables* http = nullptr, bool whole = true);
 
 }  // namespace policyc::verify

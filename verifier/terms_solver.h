@@ -48,7 +48,8 @@ class TermSolver {
   TermSolver& operator=(const TermSolver&) = delete;
   static bool available();  // whether this build has a solver
   // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
-  // With All products are computed too; otherwise they are free numbers, equal ones equal.
+  // With All products are computed too; otherwise they are free numbers, equal ones equal, but for
+  // those that only negate and shift.
   enum class Relate : std::uint8_t { None, Bytes, All };
   // `about`: what is asked, for the listener. `most`: less than the solver's budget, for questions
   // that are not worth more.

@@ -4,6 +4,7 @@
 #include <z3++.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "verifier/terms_solver.h"
@@ -54,6 +55,12 @@ class Translation {
 
  private:
   z3::expr translate(Term t);
+  // Times -1, -2, -4 and so on: cheap.
+  bool negates(const Terms::Node& n) const {
+    const unsigned unused = 64U - n.width;
+    return terms_.is_constant(n.b) &&
+           std::has_single_bit((0 - terms_.value(n.b)) << unused >> unused);
+  }
   z3::expr bit(z3::expr truth) { return z3::ite(truth, z_.bv_val(1, 1), z_.bv_val(0, 1)); }
 
   z3::context& z_;
@@ -97,7 +104,9 @@ z3::expr Translation::translate(Term t) {
     case Op::Add:
       return e(n.a) + e(n.b);
     case Op::Mul:
-      if (!exact_) return z_.bv_const(fmt::format("t{}", t.index).c_str(), n.width);
+      if (!exact_ && !negates(n)) {
+        return z_.bv_const(fmt::format("t{}", t.index).c_str(), n.width);
+      }
       return e(n.a) * e(n.b);
     case Op::Div:
       return z3::ite(e(n.b) == z_.bv_val(0, n.width), z_.bv_val(0, n.width),
