@@ -194,6 +194,7 @@ class Search {
   bool idiom(ItemRef at, const Redundancy& found) const;
   void peers(ItemRef at);
   void ports(ItemRef at);
+  bool entity_in_cluster(ItemRef at, SourceRange entry, const Redundancy& found);
   void api_server(ItemRef at);
   void overlaps();
   bool confirmed(const Part& part, const Redundancy& found) const;
@@ -216,7 +217,8 @@ class Search {
   Universe universe_;
   SceneJudge judge_;
   RuleBase base_;
-  std::set<std::size_t> gone_;  // policies that were reported as a whole
+  std::set<std::size_t> gone_;           // policies that were reported as a whole
+  std::set<SourceRange> said_entities_;  // those that were reported
 };
 
 bool Search::usable(std::size_t a, std::size_t b) const {
@@ -526,6 +528,10 @@ void Search::peers(ItemRef at) {
     Part part = part_of(at, Part::Kind::Peers);
     part.members = e->second;
     const Redundancy found = base_.judge(part);
+    if (peer.kind == ir::PeerKind::Entity && entity_in_cluster(at, e->first, found)) {
+      base_.retire(part);
+      continue;
+    }
     if (found.answer != Answer::Redundant || found.causes.empty() || !confirmed(part, found)) {
       continue;
     }
@@ -656,13 +662,53 @@ void Search::ports(ItemRef at) {
   }
 }
 
-// In this cluster the API server is a node: `kube-apiserver` beside the entities of nodes.
+// Where the whole cluster is known, the list is written for it, and no longer for the reader of a
+// manifest that others deploy: an entity that another one takes in is named.
+bool Search::entity_in_cluster(ItemRef at, SourceRange entry, const Redundancy& found) {
+  const ir::RuleItem& it = item(at);
+  if (!c_.complete || c_.is_netpol(whole(at.rule))) return false;
+  // Cilium leaves out the other peers of an item that names everybody.
+  const ir::Peer* cover = nullptr;
+  std::vector<const ir::Peer*> mine;
+  for (const ir::Peer& p : it.peers) {
+    if (p.range == entry) mine.push_back(&p);
+  }
+  for (const ir::Peer& p : it.peers) {
+    if (p.range != entry && p.selector.wildcard()) cover = &p;
+  }
+  if (mine.front()->selector.wildcard()) return false;
+  if (cover == nullptr) {
+    const bool own =
+        found.answer == Answer::Redundant && !found.by_denies &&
+        std::all_of(found.causes.begin(), found.causes.end(), [&](ItemRef r) { return r == at; });
+    if (!own) return false;
+    for (const ir::Peer& p : it.peers) {
+      if (p.range == entry || p.kind != ir::PeerKind::Entity) continue;
+      if (p.text == mine.front()->text) return false;  // the same twice: said in better words
+      const bool covers = std::any_of(mine.begin(), mine.end(), [&](const ir::Peer* m) {
+        return selector_covers(p.selector, m->selector, c_.world.settings);
+      });
+      if (covers && cover == nullptr) cover = &p;
+    }
+    if (cover == nullptr) return false;
+  }
+  const std::string name = mine.front()->text;
+  Diagnostic& d =
+      c_.report(DiagCode::RedundantInCluster, whole(at.rule), entry,
+                fmt::format("`{}` adds nothing beside `{}`", name, cover->text), it.origin.path);
+  d.labels.push_back({cover->range, "this takes it in"});
+  d.help = "delete the entity, or the wider one where only this one was meant";
+  said_entities_.insert(entry);
+  return true;
+}
+
+// In this cluster the other entities of the item take in wherever the API server is.
 void Search::api_server(ItemRef at) {
   const ir::RuleItem& it = item(at);
   const auto named = std::find_if(it.peers.begin(), it.peers.end(), [](const ir::Peer& p) {
     return p.kind == ir::PeerKind::Entity && p.text == "kube-apiserver";
   });
-  if (!c_.complete || named == it.peers.end()) return;
+  if (!c_.complete || named == it.peers.end() || said_entities_.count(named->range) != 0) return;
   std::vector<ir::IpAddress> addresses;
   for (const ir::Endpoints& e : t_.world.inventory.endpoints) {
     if (e.ns != "default" || e.service != "kubernetes") continue;
@@ -670,6 +716,7 @@ void Search::api_server(ItemRef at) {
   }
   if (addresses.empty()) return;
   const ir::Peer* cover = nullptr;
+  bool on_nodes = false, outside = false;
   for (std::size_t n = 0; n < t_.world.inventory.nodes.size(); ++n) {
     const ir::AddressBook book(t_.world.inventory, t_.world.settings, t_.world.policies, n);
     for (const ir::IpAddress& address : addresses) {
@@ -680,17 +727,25 @@ void Search::api_server(ItemRef at) {
       });
       if (other == it.peers.end()) return;
       cover = &*other;
+      const bool node = who.has("reserved", "host") || who.has("reserved", "remote-node");
+      on_nodes = on_nodes || node;
+      outside = outside || !node;
     }
   }
   if (cover == nullptr) return;
+  const char* where = !outside    ? "its API server runs on nodes"
+                      : !on_nodes ? "its API server is outside"
+                                  : "its API server is on nodes and outside";
   Diagnostic& d = c_.report(
       DiagCode::RedundantInCluster, whole(at.rule), named->range,
-      "`kube-apiserver` adds nothing in this cluster: its API server runs on nodes, which the "
-      "other entities take in",
+      fmt::format("`kube-apiserver` adds nothing in this cluster: {}, which the other entities "
+                  "take in",
+                  where),
       it.origin.path);
   d.labels.push_back({cover->range, "this takes it in"});
   d.notes.emplace_back("holds for the nodes and the API server of this input, not everywhere");
-  d.help = "delete the entity, or keep it for clusters whose API server is outside";
+  d.help = on_nodes ? "delete the entity, or keep it for clusters whose API server is outside"
+                    : "delete the entity, or keep it for clusters whose API server is a node";
 }
 
 // Denies that are no exceptions: they name both who and on which port, and speak of more than the

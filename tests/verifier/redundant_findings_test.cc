@@ -78,10 +78,10 @@ Linted lint_file(const fs::path& path) {
 }
 
 const std::vector<DiagCode>& superfluous() {
-  static const std::vector<DiagCode> codes = {DiagCode::RedundantItem,   DiagCode::ShadowedItem,
-                                              DiagCode::RedundantPolicy, DiagCode::RedundantPeer,
-                                              DiagCode::RedundantPort,   DiagCode::EqualPolicies,
-                                              DiagCode::DeadAllow,       DiagCode::UnreachableDeny};
+  static const std::vector<DiagCode> codes = {
+      DiagCode::RedundantItem, DiagCode::ShadowedItem,    DiagCode::RedundantPolicy,
+      DiagCode::RedundantPeer, DiagCode::RedundantPort,   DiagCode::EqualPolicies,
+      DiagCode::DeadAllow,     DiagCode::UnreachableDeny, DiagCode::RedundantInCluster};
   return codes;
 }
 
@@ -319,6 +319,12 @@ TEST(RedundantFindings, GoldenCasesAndExamples) {
     }
   }
   check_findings(lint_file(source("testdata/golden/findings-sets/deployed")), "sets");
+  for (const char* cluster : {"cluster.yaml", "outside.yaml"}) {
+    const fs::path folder = source("testdata/golden/findings-api-server");
+    frontend::LoadOptions options;
+    options.paths = {(folder / cluster).string(), (folder / "policies").string()};
+    check_findings(lint(std::move(options)), cluster);
+  }
   for (const DiagCode code : superfluous()) {
     EXPECT_GT(count[code], 0) << diag_name(code);
   }
