@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct Context {
   std::vector<std::size_t> deployment;
   std::map<std::string, std::vector<const ir::Rule*>> sets;  // rules by deployment set
   std::vector<ir::LabelSet> pods;                            // identities of inventory pods
+  std::set<const ir::PortRule*> void_l7;  // entries whose L7 rules were found void
   // Every rule, once, with `f(rule)`.
   const std::vector<ir::Rule>& rules() const { return world.policies.rules; }
   const ir::Policy& policy_of(const ir::Rule& rule) const {
@@ -94,8 +96,11 @@ inline bool item_may_allow(const ir::RuleItem& item, ir::Protocol protocol, std:
   return false;
 }
 
-void check_http(Context& c);       // headers, methods, paths, Kafka patterns
-void check_void_l7(Context& c);    // L7 rules that a wider allow makes void
+void check_http(Context& c);  // headers, methods, paths, Kafka patterns
+// L7 rules that a wider allow makes void; check_redundant finds those that several do.
+void check_void_l7(Context& c);
+// Whether the rules keep some request out (others only make requests visible).
+bool restricts(const ir::L7Rules& l7);
 void check_dns(Context& c);        // toFQDNs and DNS rules
 void check_peers(Context& c);      // selectors that select nobody, or too many
 void check_ports(Context& c);      // ICMP types, ranges, named ports

@@ -194,6 +194,7 @@ class Search {
   bool idiom(ItemRef at, const Redundancy& found) const;
   void peers(ItemRef at);
   void ports(ItemRef at);
+  void void_l7(ItemRef at);
   bool entity_in_cluster(ItemRef at, SourceRange entry, const Redundancy& found);
   void api_server(ItemRef at);
   void overlaps();
@@ -399,6 +400,7 @@ void Search::items(std::size_t index) {
     if (one_item(at)) continue;
     peers(at);
     ports(at);
+    void_l7(at);
     api_server(at);
   }
 }
@@ -659,6 +661,41 @@ void Search::ports(ItemRef at) {
       }
     }
     explain(d, found, at, it.deny ? "denied here already" : "allowed here already");
+  }
+}
+
+// L7 rules whose peers several others let through to the port without rules; one alone is found
+// without a proof of this kind (check_void_l7).
+void Search::void_l7(ItemRef at) {
+  const ir::RuleItem& it = item(at);
+  for (std::size_t k = 0; k < it.ports.size(); ++k) {
+    const ir::PortRule& entry = it.ports[k];
+    const ir::PortRule& written = whole(at.rule).items[at.item].ports[k];
+    if (it.deny || !restricts(entry.l7) || c_.void_l7.count(&written) != 0) continue;
+    for (std::size_t p = 0; p < entry.ports.size(); ++p) {
+      if (!entry.ports[p].symbol.empty()) continue;
+      Part part = part_of(at, Part::Kind::Restriction);
+      part.port_rule = k;
+      part.members = {p};
+      const Redundancy found = base_.judge(part);
+      const bool allowed = std::any_of(found.causes.begin(), found.causes.end(),
+                                       [&](ItemRef r) { return !item(r).deny; });
+      if (found.answer != Answer::Redundant || !allowed || !confirmed(part, found)) continue;
+      const ir::L7Rules& l7 = entry.l7;
+      SourceRange range = l7.http.size() == 1 ? l7.http[0].range : entry.range;
+      if (!range.known()) range = entry.range;
+      Diagnostic& d = c_.report(
+          DiagCode::VoidL7Rule, whole(at.rule), range,
+          fmt::format("these L7 rules are void: {} {} the same peers on port {}/{} without L7 "
+                      "rules, so every request passes",
+                      places(found.causes, at),
+                      found.causes.size() > 1 ? "together allow" : "allows", entry.ports[p].text,
+                      ir::protocol_name(entry.ports[p].protocol)),
+          it.origin.path);
+      d.help = "take the wider rules away, or confine them to other ports or peers";
+      explain(d, found, at, "this allows everything that the L7 rules restrict");
+      break;
+    }
   }
 }
 

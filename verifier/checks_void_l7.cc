@@ -6,7 +6,6 @@
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {
-namespace {
 
 bool restricts(const ir::L7Rules& l7) {
   const auto all_http = [](const ir::HttpRule& r) { return r.match_all(); };
@@ -22,8 +21,10 @@ bool restricts(const ir::L7Rules& l7) {
          std::none_of(l7.kafka.begin(), l7.kafka.end(), all_kafka);
 }
 
+namespace {
+
 // The place in `wide` that lets the port through without L7 rules, if there is one. The DNS proxy
-// looks only at rules of the very same port text (§16.4).
+// looks only at rules of the very same port text.
 const SourceRange* plain_allow(const ir::RuleItem& wide, const ir::Port& port, bool dns) {
   if (wide.all_l4) return dns ? nullptr : &wide.origin.range;
   for (const ir::PortRule& r : wide.ports) {
@@ -32,7 +33,7 @@ const SourceRange* plain_allow(const ir::RuleItem& wide, const ir::Port& port, b
       continue;
     }
     for (const ir::Port& p : r.ports) {
-      if (!p.symbol.empty() || p.end != 0) continue;  // ranges may leave L7 rules in force (§15.25)
+      if (!p.symbol.empty() || p.end != 0) continue;  // ranges may leave L7 rules in force
       const bool same =
           dns ? p.text == port.text && p.protocol == port.protocol : port_covers(p, port);
       if (same) return p.range.known() ? &p.range : &r.range;
@@ -53,7 +54,7 @@ void check_port_rule(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
   for (const ir::Port& port : ports.ports) {
     if (!port.symbol.empty()) continue;
     for (const ir::Rule* other : others) {
-      if (!c.subject_covers(*other, rule)) continue;
+      if (!c.deployed_together(*other, rule) || !c.subject_covers(*other, rule)) continue;
       for (const ir::RuleItem& wide : other->items) {
         if (wide.deny || wide.direction != item.direction || !wide.requires_.empty()) continue;
         if (!peers_cover(wide, item, c.world.settings)) continue;
@@ -74,6 +75,7 @@ void check_port_rule(Context& c, const ir::Rule& rule, const ir::RuleItem& item,
         d.labels.push_back({place->known() ? *place : wide.origin.range,
                             "this allows everything that the L7 rules restrict"});
         d.help = "take the wider rule away, or confine it to other ports or peers";
+        c.void_l7.insert(&ports);
         return;
       }
     }

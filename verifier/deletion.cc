@@ -108,6 +108,24 @@ ir::PolicySet without(const ir::PolicySet& policies, const Part& part) {
       l7(rules.generic);
       break;
     }
+    case Part::Kind::Restriction: {
+      // The entry is divided: the ports that are meant, with a rule that every request meets.
+      ir::PortRule open = item.ports[part.port_rule];
+      open.ports.clear();
+      for (const std::size_t m : part.members) {
+        open.ports.push_back(item.ports[part.port_rule].ports[m]);
+      }
+      if (!open.l7.http.empty()) open.l7.http.emplace_back();
+      if (!open.l7.kafka.empty()) open.l7.kafka.emplace_back();
+      if (!open.l7.dns.empty()) open.l7.dns.push_back({"*", "", {}});
+      take_out(item.ports[part.port_rule].ports, part.members);
+      if (item.ports[part.port_rule].ports.empty()) {
+        item.ports[part.port_rule] = std::move(open);
+      } else {
+        item.ports.push_back(std::move(open));
+      }
+      break;
+    }
   }
   return out;
 }

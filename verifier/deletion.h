@@ -12,12 +12,20 @@ namespace policyc {
 
 // What can be taken away. Indices are those of ir::PolicySet and below.
 struct Part {
-  enum class Kind : std::uint8_t { Policy, Item, Peers, Ports, L7 } kind = Kind::Policy;
+  // Restriction: not the L7 rules go, but what they keep out; every request passes.
+  enum class Kind : std::uint8_t {
+    Policy,
+    Item,
+    Peers,
+    Ports,
+    L7,
+    Restriction
+  } kind = Kind::Policy;
   std::size_t policy = 0;
   std::size_t rule = 0;              // into PolicySet::rules; Item and below
   std::size_t item = 0;              // into Rule::items
-  std::vector<std::size_t> members;  // Peers, Ports, L7: which of them
-  std::size_t port_rule = 0;         // Ports and L7: into RuleItem::ports
+  std::vector<std::size_t> members;  // Peers, Ports, L7: which of them; Restriction: which ports
+  std::size_t port_rule = 0;         // Ports, L7 and Restriction: into RuleItem::ports
 };
 
 // The policies without the part. An item that was the last of its direction takes the direction

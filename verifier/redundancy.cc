@@ -47,6 +47,7 @@ bool in_part(const Part& part, const Atom& a) {
     case Part::Kind::Peers:
       return member(a.peer);
     case Part::Kind::Ports:
+    case Part::Kind::Restriction:
       return a.port_rule == part.port_rule && member(a.port);
     case Part::Kind::Policy:
     case Part::Kind::Item:
@@ -197,6 +198,7 @@ struct RuleBase::State {
   std::vector<std::size_t> atoms_beside(const std::vector<const Atom*>& mine);
   Coverage ask(const Box& box, const std::vector<const Box*>& covers, bool minimal,
                const std::string& title, const ProofListener& listener);
+  bool lifts_rules(const Atom& a) const;
   bool cover_atoms(const Part& part, const std::vector<const Atom*>& mine, bool denies_only,
                    const std::set<ItemRef>* among, Redundancy& out, const ProofListener& listener);
   bool cover_sections(const Part& part, Redundancy& out, const ProofListener& listener);
@@ -304,7 +306,9 @@ std::vector<const Atom*> RuleBase::State::atoms_of(const Part& part) const {
 std::string RuleBase::State::title(const Part& part) const {
   std::string out = world.policies.policies[part.policy].ref.str();
   if (part.kind != Part::Kind::Policy) out += " " + rule(part.rule).items[part.item].origin.path;
-  if (part.kind == Part::Kind::Peers || part.kind == Part::Kind::Ports) {
+  if (part.kind == Part::Kind::Restriction) {
+    out += " L7 rules";
+  } else if (part.kind == Part::Kind::Peers || part.kind == Part::Kind::Ports) {
     out += part.kind == Part::Kind::Peers ? " peer" : " port";
     for (const std::size_t m : part.members) out += fmt::format(" {}", m);
   }
@@ -339,6 +343,15 @@ Coverage RuleBase::State::ask(const Box& box, const std::vector<const Box*>& cov
     if (out.covered()) out.used = std::move(index);
   }
   return out;
+}
+
+// Whether the atom may make L7 rules void: a deny, or an allow that has none. Beside a range of
+// ports the rules of one port may stay in force.
+bool RuleBase::State::lifts_rules(const Atom& a) const {
+  if (a.deny) return true;
+  const bool range = a.port_rule != SIZE_MAX &&
+                     rule(a.rule).items[a.item].ports[a.port_rule].ports[a.port].end != 0;
+  return a.plain && !range;
 }
 
 // Whether the other atoms (of the items `among`, where given) cover the part's.
@@ -379,6 +392,7 @@ bool RuleBase::State::cover_atoms(const Part& part, const std::vector<const Atom
           if (!b.alive || b.direction != a->direction || own.count(&b) != 0) continue;
           if ((a->deny || denies_only) && !b.deny) continue;
           if (host_part && b.everything && !b.deny) continue;
+          if (part.kind == Part::Kind::Restriction && !lifts_rules(b)) continue;
           if (among != nullptr && among->count({b.rule, b.item}) == 0) continue;
           bool near = false;
           for (const Box& c : b.boxes) near = near || meets(c, box);
@@ -659,7 +673,7 @@ Redundancy RuleBase::judge(const Part& part) {
   const auto allow = [](const Atom* a) { return !a->deny; };
   // All denied is worth more to know than all allowed elsewhere.
   Redundancy denied = out;
-  if (std::all_of(mine.begin(), mine.end(), allow) &&
+  if (part.kind != Part::Kind::Restriction && std::all_of(mine.begin(), mine.end(), allow) &&
       s.cover_atoms(part, mine, true, nullptr, denied, listener)) {
     out = denied;
     out.by_denies = true;
