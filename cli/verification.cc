@@ -273,11 +273,11 @@ void Verification::requests(const std::string& file, const std::string& elf,
       out.lines.push_back(std::move(out_line));
       return fine;
     };
-    const bool asked = line("requests", "their verdict decides", [&] {
+    const bool asked = line("requests", "a filter's verdict decides", [&] {
       return verify::prove_ask(object, *program, *functions,
                                static_cast<std::size_t>(node - object.maps.data()), solver_);
     });
-    const bool read = line("loop over a request's bytes", "it walks the tables", [&] {
+    const bool read = line("loop over a request's bytes", "it walks the filter's table", [&] {
       return verify::prove_head(object, *program, *functions, solver_);
     });
     if (asked && read) proved = std::move(code);

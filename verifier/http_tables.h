@@ -1,6 +1,6 @@
 // The tables of a program that reads request heads (`--l7 kernel`), held against the automaton of
 // the rules: from the bytes of the object file, without a solver. What is shown is that the tables
-// hold the automaton; the loop that walks them over a packet's bytes is not looked at.
+// hold the automaton; that the program walks them is for request_proof.h.
 #pragma once
 
 #include <cstddef>

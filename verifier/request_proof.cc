@@ -207,6 +207,12 @@ class HeadMeaning {
   const ebpf::Variable &starts_, &columns_, &steps_, &skips_;
 };
 
+ExecutorOptions no_helpers() {
+  ExecutorOptions out;
+  out.helpers.clear();
+  return out;
+}
+
 // How a register goes from one round of a loop to the next.
 struct Form {
   enum class Kind : std::uint8_t {
@@ -255,7 +261,7 @@ class HeadProof {
   bool enter(Scene& s);
   BpfState after_rounds(Scene& s, const LoopForms& forms, Term rounds);
   Expected<Stretch> once(Scene& s, const LoopForms& forms) {
-    ExecutorOptions options;
+    ExecutorOptions options = no_helpers();
     options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
       return s.places(path, array, index);
     };
@@ -276,8 +282,13 @@ class HeadProof {
     return meaning.row(s.terms.zext(free_number(s, forms_, forms_.state), 32));
   }
   static std::string name_of(unsigned r) { return fmt::format("r{}", r); }
-  // Where `here` holds the loop ends with `result`, or goes on as `next` says.
+  // One round where `here` holds: no access is outside, and nothing is done but to compute.
+  std::optional<Stretch> round(Scene& s, Term here);
+  // Where `here` holds the loop ends with `result`.
   bool ends_with(Scene& s, Term here, const Stretch& step, Term result);
+  static bool only_computes(const BpfState& state) {
+    return state.context.empty() && !state.pulled;
+  }
   bool never(Scene& s, Term wrong, const char* what);
   bool because(std::string why) {
     report_.reason = std::move(why);
@@ -303,10 +314,11 @@ bool HeadProof::enter(Scene& s) {
   start.regs[1] = {Kind::Number, 0, t.zext(s.filter, 64)};
   start.regs[2] = {Kind::Packet, 0, t.zext(s.offset, 64)};
   start.regs[3] = {Kind::PacketEnd, 0, t.constant(0, 64)};
-  auto first =
-      execute_stretch(t, object_, program_, {}, functions_.head, std::move(start), functions_.loop);
+  auto first = execute_stretch(t, object_, program_, no_helpers(), functions_.head,
+                               std::move(start), functions_.loop);
   if (!first) return because(first.error());
   if (first->at_exit || !first->at_cut) return because("the function may end before its loop");
+  if (!only_computes(*first->at_cut)) return because("the loop writes to the packet's buffer");
   Term outside = t.truth(false);
   for (const Obligation& o : first->obligations) {
     outside = t.or_(outside, t.and_(o.when, t.not_(o.holds)));
@@ -461,14 +473,30 @@ bool HeadProof::never(Scene& s, Term wrong, const char* what) {
           : fmt::format("{} It seems so (instructions {} and after)", what, functions_.head));
 }
 
-bool HeadProof::ends_with(Scene& s, Term here, const Stretch& step, Term result) {
+std::optional<Stretch> HeadProof::round(Scene& s, Term here) {
   Terms& t = s.terms;
-  for (const Obligation& o : step.obligations) {
+  s.places.assume(here);
+  auto step = once(s, forms_);
+  if (!step) {
+    because(step.error());
+    return std::nullopt;
+  }
+  for (const auto& end : {step->at_exit, step->at_cut}) {
+    if (!end || only_computes(*end)) continue;
+    because("the loop writes to the packet's buffer");
+    return std::nullopt;
+  }
+  for (const Obligation& o : step->obligations) {
     const Term outside = t.and_(o.when, t.not_(o.holds));
     if (!never(s, t.and_(here, outside), fmt::format("can {} be outside?", o.what).c_str())) {
-      return false;
+      return std::nullopt;
     }
   }
+  return std::move(*step);
+}
+
+bool HeadProof::ends_with(Scene& s, Term here, const Stretch& step, Term result) {
+  Terms& t = s.terms;
   Term goes_on = t.truth(false);
   if (step.at_cut) {
     goes_on = t.truth(true);
@@ -478,7 +506,6 @@ bool HeadProof::ends_with(Scene& s, Term here, const Stretch& step, Term result)
   if (!step.at_exit || step.at_exit->regs[0].kind != Kind::Number) {
     return because("the loop gives no number");
   }
-  if (!step.at_exit->context.empty()) return because("the loop writes to the packet's buffer");
   const Term differs = t.not_(t.eq(step.at_exit->regs[0].term, t.zext(result, 64)));
   return never(s, t.and_(here, differs), "can the loop end with another verdict?");
 }
@@ -492,11 +519,10 @@ bool HeadProof::end() {
   const Term at = t.add(s.offset, t.mul(s.rounds, t.constant(8, 32)));
   const Term here = t.ult(s.length, t.add(at, t.constant(8, 32)));
   t.assume(here, 1);
-  s.places.assume(here);
   HeadMeaning meaning(t, object_, tables_, s.filter, s.places);
   const Term want = meaning.tail(state_of(s, meaning), at, s.length);
-  const auto step = once(s, forms_);
-  if (!step) return because(step.error());
+  const auto step = round(s, here);
+  if (!step) return false;
   return ends_with(s, here, *step, want);
 }
 
@@ -515,15 +541,14 @@ bool HeadProof::middle() {
     return false;
   }
   const Term here = t.and_(whole, t.ult(s.rounds, t.constant(kHeadBlocks - 1, 32)));
-  s.places.assume(here);
   // How it begins.
   const BpfValue& begins = s.entered.regs[forms_.state];
   if (!never(s, t.not_(t.eq(meaning.row(t.extract(begins.term, 0, 32)), meaning.start())),
              "can the loop begin in another state?")) {
     return false;
   }
-  const auto step = once(s, forms_);
-  if (!step) return because(step.error());
+  const auto step = round(s, here);
+  if (!step) return false;
   if (!step->at_cut) return because("the loop does not lead back");
   LoopForms same = forms_;
   if (!adapt(s, after_rounds(s, forms_, s.rounds), *step->at_cut, same)) {
@@ -550,12 +575,11 @@ bool HeadProof::last() {
   const Term at = t.add(s.offset, t.mul(s.rounds, t.constant(8, 32)));
   const Term whole = t.not_(t.ult(s.length, t.add(at, t.constant(8, 32))));
   t.assume(whole, 1);
-  s.places.assume(whole);
   HeadMeaning meaning(t, object_, tables_, s.filter, s.places);
   const auto block = meaning.block(state_of(s, meaning), at);
   const Term tail = meaning.tail(block.next, t.add(at, t.constant(8, 32)), s.length);
-  const auto step = once(s, forms_);
-  if (!step) return because(step.error());
+  const auto step = round(s, whole);
+  if (!step) return false;
   return ends_with(s, whole, *step, t.ite(block.lost, t.constant(0, 32), tail));
 }
 
@@ -583,7 +607,7 @@ RequestReport prove_ask(const ebpf::Object& object, const ebpf::Program& program
   start.regs[1] = {Kind::Context, 0, t.constant(0, 64)};
   start.regs[2] = {Kind::Number, 0, t.zext(filter, 64)};
   start.regs[3] = {Kind::Number, 0, offset};
-  ExecutorOptions options;
+  ExecutorOptions options = no_helpers();
   options.summaries.emplace(functions.head, head_summary(t));
   const auto run =
       execute_stretch(t, object, program, options, functions.ask, std::move(start), std::nullopt);
