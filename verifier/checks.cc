@@ -125,6 +125,7 @@ void run_checks(const ir::World& world, const SourceMap& sources, DiagnosticSink
   DiagnosticSink own;
   checks::Context c(world, sources, own, options);
   checks::check_http(c);
+  checks::check_l7_lists(c);
   checks::check_void_l7(c);
   checks::check_dns(c);
   checks::check_peers(c);

@@ -96,7 +96,8 @@ inline bool item_may_allow(const ir::RuleItem& item, ir::Protocol protocol, std:
   return false;
 }
 
-void check_http(Context& c);  // headers, methods, paths, Kafka patterns
+void check_http(Context& c);      // headers, methods, paths, Kafka patterns
+void check_l7_lists(Context& c);  // DNS and Kafka rules that others take in
 // L7 rules that a wider allow makes void; check_redundant finds those that several do.
 void check_void_l7(Context& c);
 // Whether the rules keep some request out (others only make requests visible).

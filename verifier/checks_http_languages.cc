@@ -12,6 +12,7 @@
 #include "ir/l7_match.h"
 #include "verifier/checks_context.h"
 #include "verifier/checks_http.h"
+#include "verifier/l7_places.h"
 #include "verifier/request_language.h"
 
 namespace policyc::checks {
@@ -20,9 +21,8 @@ namespace {
 using ir::Dfa;
 using ir::HttpRule;
 
-constexpr std::size_t kStates = 2'000;     // of one expression
-constexpr std::size_t kPairs = 1'000'000;  // of port entries that are held against each other
-constexpr std::size_t kMostInUnion = 24;   // rules that together may allow all of one
+constexpr std::size_t kStates = 2'000;    // of one expression
+constexpr std::size_t kMostInUnion = 24;  // rules that together may allow all of one
 
 // What parts of real requests look like, beside what RequestLanguage says that they can be.
 constexpr const char* kUpperCase = "[A-Z][A-Z0-9_-]*";
@@ -150,11 +150,7 @@ std::string write_host(Languages& l, const std::vector<std::string>& hosts) {
   return fmt::format("write `{}`", fmt::join(hosts, "|"));
 }
 
-struct Place {
-  const ir::Rule* rule;
-  const ir::RuleItem* item;
-  const ir::PortRule* ports;
-};
+using Place = L7Place;
 
 SourceRange known_or(SourceRange range, SourceRange otherwise) {
   return range.known() ? range : otherwise;
@@ -349,83 +345,25 @@ bool changes_headers(const HttpRule& http) {
 
 class Covers {
  public:
-  Covers(Context& c, Languages& l) : c_(c), l_(l) {}
+  Covers(Context& c, Languages& l)
+      : c_(c), l_(l), places_(c, [](const ir::L7Rules& l7) { return !l7.http.empty(); }) {}
 
   void run() {
-    collect();
     // From the end, so that of two equal rules the later one is named; what is named once is no
     // reason for others.
-    for (auto it = places_.rbegin(); it != places_.rend(); ++it) {
+    const auto& all = places_.all();
+    for (auto it = all.rbegin(); it != all.rend(); ++it) {
       if (std::all_of(it->ports->l7.http.begin(), it->ports->l7.http.end(),
                       [](const HttpRule& r) { return !plain(r); })) {
         continue;
       }
-      const std::vector<const Place*> wider = wider_places(*it);
+      const std::vector<const Place*> wider = places_.wider(*it);
       const auto& rules = it->ports->l7.http;
       for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) check(*it, *rule, wider);
     }
   }
 
  private:
-  void collect() {
-    for (const ir::Rule& rule : c_.rules()) {
-      for (const ir::RuleItem& item : rule.items) {
-        if (item.deny || !item.requires_.empty() || !item.auth_symbol.empty()) continue;
-        for (const ir::PortRule& ports : item.ports) {
-          if (ports.l7.http.empty() || ports.listener || !ports.server_names.empty()) continue;
-          const std::string& set = c_.policy_of(rule).set;
-          for (const ir::Port& port : ports.ports) {
-            const auto key = std::tuple(set, item.direction, port.text);
-            auto& list = by_port_[key];
-            if (list.empty() || list.back() != places_.size()) list.push_back(places_.size());
-          }
-          places_.push_back({&rule, &item, &ports});
-        }
-      }
-    }
-  }
-
-  // Port entries that let the peers of this one reach the same ports of the same endpoints; itself
-  // first.
-  std::vector<const Place*> wider_places(const Place& narrow) {
-    std::vector<const Place*> out = {&narrow};
-    std::vector<std::size_t> candidates;
-    for (const ir::Port& port : narrow.ports->ports) {
-      const auto found = by_port_.find(
-          std::tuple(c_.policy_of(*narrow.rule).set, narrow.item->direction, port.text));
-      if (found == by_port_.end()) continue;
-      candidates.insert(candidates.end(), found->second.begin(), found->second.end());
-    }
-    std::sort(candidates.begin(), candidates.end());
-    candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
-    for (const std::size_t i : candidates) {
-      const Place& wide = places_[i];
-      if (wide.ports == narrow.ports || pairs_ >= kPairs) continue;
-      ++pairs_;
-      if (covers(wide, narrow)) out.push_back(&wide);
-    }
-    return out;
-  }
-
-  bool covers(const Place& wide, const Place& narrow) const {
-    const bool other_policy = wide.rule->policy != narrow.rule->policy;
-    if (other_policy && (c_.has_alternatives[wide.rule->policy] != 0 ||
-                         c_.has_alternatives[narrow.rule->policy] != 0 ||
-                         !c_.deployed_together(*wide.rule, *narrow.rule))) {
-      return false;
-    }
-    if (wide.item->auth != narrow.item->auth || wide.ports->tls != narrow.ports->tls) return false;
-    const auto& ports = narrow.ports->ports;
-    const bool all_ports = std::all_of(ports.begin(), ports.end(), [&](const ir::Port& n) {
-      return n.symbol.empty() &&
-             std::any_of(wide.ports->ports.begin(), wide.ports->ports.end(), [&](const auto& w) {
-               return w.symbol.empty() && w.text == n.text && port_covers(w, n);
-             });
-    });
-    return all_ports && c_.subject_covers(*wide.rule, *narrow.rule) &&
-           (wide.item == narrow.item || peers_cover(*wide.item, *narrow.item, c_.world.settings));
-  }
-
   struct Parts {
     const Dfa *method = nullptr, *path = nullptr, *host = nullptr;
     bool decided() const { return method != nullptr && path != nullptr && host != nullptr; }
@@ -570,10 +508,8 @@ class Covers {
 
   Context& c_;
   Languages& l_;
-  std::vector<Place> places_;
-  std::map<std::tuple<std::string, ir::Direction, std::string>, std::vector<std::size_t>> by_port_;
+  L7Places places_;
   std::set<const HttpRule*> said_;
-  std::size_t pairs_ = 0;
 };
 
 }  // namespace

@@ -40,7 +40,12 @@ using Probe = std::pair<ir::IdentityIndex, ir::IdentityIndex>;
 
 std::optional<Difference> compare_tables(const ir::PolicyTable& a, const ir::PolicyTable& b,
                                          const std::vector<Probe>& probes,
-                                         const std::vector<ir::Identity>& identities) {
+                                         const std::vector<ir::Identity>& identities,
+                                         const SameRequests& same) {
+  const auto same_filter = [&](const ir::ProxyFilter* x, const ir::ProxyFilter* y) {
+    if (x == nullptr || y == nullptr) return x == y;
+    return x->text() == y->text() || (same && same(*x, *y));
+  };
   std::set<ir::L4Key> keys(a.column_begin.begin(), a.column_begin.end());
   keys.insert(b.column_begin.begin(), b.column_begin.end());
   std::vector<std::pair<std::size_t, std::size_t>> columns;
@@ -52,10 +57,8 @@ std::optional<Difference> compare_tables(const ir::PolicyTable& a, const ir::Pol
     std::size_t k = 0;
     for (const auto& [c, d] : columns) {
       const std::size_t at = p * a.columns() + c, bt = q * b.columns() + d;
-      const bool same_filter =
-          (a.filter(at) == nullptr) == (b.filter(bt) == nullptr) &&
-          (a.filter(at) == nullptr || a.filter(at)->text() == b.filter(bt)->text());
-      if (!(a.records[a.cells[at]] == b.records[b.cells[bt]]) || !same_filter) {
+      if (!(a.records[a.cells[at]] == b.records[b.cells[bt]]) ||
+          !same_filter(a.filter(at), b.filter(bt))) {
         Difference out;
         out.peer = identities[x].labels;
         out.key = *std::next(keys.begin(), static_cast<std::ptrdiff_t>(k));
@@ -130,7 +133,8 @@ ir::PolicySet without(const ir::PolicySet& policies, const Part& part) {
   return out;
 }
 
-std::optional<Difference> first_difference(const ir::World& before, const ir::World& after) {
+std::optional<Difference> first_difference(const ir::World& before, const ir::World& after,
+                                           const SameRequests& same) {
   ir::ResolveOptions options;
   if (!before.inventory.fqdn) {
     std::set<std::string> names;
@@ -195,7 +199,7 @@ std::optional<Difference> first_difference(const ir::World& before, const ir::Wo
         const ir::PolicyTable& p = ingress ? *x.ingress : *x.egress;
         const ir::PolicyTable& q = ingress ? *y.ingress : *y.egress;
         if (!done.insert({&p, &q}).second) continue;
-        auto difference = compare_tables(p, q, probes, a.identities);
+        auto difference = compare_tables(p, q, probes, a.identities, same);
         if (!difference) continue;
         difference->pod = pod;
         difference->direction = ingress ? ir::Direction::Ingress : ir::Direction::Egress;

@@ -2,11 +2,13 @@
 // that calls something redundant.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "ir/evaluate.h"
+#include "ir/resolved.h"
 
 namespace policyc {
 
@@ -40,8 +42,12 @@ struct Difference {
   ir::L4Key key = 0;
   std::string before, after;  // verdict, reason, parser, authentication, proxy rules
 };
+// Whether two proxies let the same requests pass.
+using SameRequests = std::function<bool(const ir::ProxyFilter&, const ir::ProxyFilter&)>;
 // Compares the whole verdict record of every pod and host, direction, peer identity and L4 key.
-// Both worlds have the same inventory and settings. nullopt: all are equal.
-std::optional<Difference> first_difference(const ir::World& before, const ir::World& after);
+// Both worlds have the same inventory and settings. nullopt: all are equal. Without `same`, proxies
+// are the same where they have the same rules.
+std::optional<Difference> first_difference(const ir::World& before, const ir::World& after,
+                                           const SameRequests& same = {});
 
 }  // namespace policyc
