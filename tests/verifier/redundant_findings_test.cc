@@ -485,7 +485,7 @@ TEST(RedundantFindings, ArticlesAndCorpus) {
   const fs::path shared = source("../shared");
   if (!fs::exists(shared)) GTEST_SKIP() << "no outside set beside the repository";
   const auto before = count;
-  for (const char* folder : {"conformance/articles", "corpus"}) {
+  for (const char* folder : {"conformance/worlds", "conformance/articles", "corpus"}) {
     for (const fs::path& file : yaml_below(shared / folder)) {
       check_findings(lint_file(file), file.string());
     }
