@@ -71,13 +71,7 @@ bpf_map* find_map(const bpf_object* object, std::string_view name) {
   return nullptr;
 }
 
-constexpr const char* kRefuses = "the kernel refuses the program";
-
 }  // namespace
-
-bool kernel_refuses(const Error& error) {
-  return error.message.find(kRefuses) != std::string::npos;
-}
 
 std::optional<std::string> kernel_unavailable() {
   static const std::optional<std::string> answer = []() -> std::optional<std::string> {
@@ -132,7 +126,7 @@ Expected<LoadedObject> LoadedObject::load(std::string_view elf, const std::vecto
 Expected<LoadedObject> LoadedObject::load_with(
     std::string_view elf, const std::vector<MapValue>& values,
     const std::vector<std::pair<std::string, int>>& maps) {
-  if (const auto why = kernel_unavailable()) return Error{*why};
+  if (const auto why = kernel_unavailable()) return Error{*why, Error::Kind::Machine};
   g_said.clear();
   auto state = std::make_unique<State>();
   bpf_object_open_opts options{};
@@ -171,7 +165,9 @@ Expected<LoadedObject> LoadedObject::load_with(
   }
   if (bpf_object__load(state->object) != 0) {
     const int why = errno;
-    return Error{fmt::format("{}: {}\n{}", kRefuses, std::strerror(why), verifier_words(g_said))};
+    return Error{fmt::format("the kernel refuses the program: {}\n{}", std::strerror(why),
+                             verifier_words(g_said)),
+                 Error::Kind::Machine};
   }
   return LoadedObject(std::move(state));
 }

@@ -36,14 +36,12 @@ struct KernelRun {
 Expected<KernelRun> run_program(int program, const std::vector<std::uint8_t>& frame,
                                 unsigned repeat = 1);
 
-// Whether loading failed because the kernel's verifier refused the program (exit code 3).
-bool kernel_refuses(const Error& error);
-
 // An object in the kernel with its maps. Not pinned, not attached: it goes with this handle.
 class LoadedObject {
  public:
   // Verifies and loads the ELF bytes, with these map contents. Maps named in `shared` are taken
-  // from `donor` (same sizes) instead of being made again. Errors carry the verifier's last words.
+  // from `donor` (same sizes) instead of being made again. Errors: of kind Machine where the kernel
+  // refuses the program, with the verifier's last words, or bpf() is not to be had.
   static Expected<LoadedObject> load(std::string_view elf, const std::vector<MapValue>& values,
                                      const LoadedObject* donor = nullptr,
                                      const std::vector<std::string>& shared = {});

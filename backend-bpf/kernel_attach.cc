@@ -21,11 +21,14 @@ namespace {
 constexpr int kTcxIngress = 46;
 constexpr int kTcxEgress = 47;
 
-std::string permission_or(int error) {
+// What a call came to that failed with this number. Objects that are not there are an input's
+// mistake, everything else is this machine's.
+Error failed(int error) {
   if (error == EPERM || error == EACCES) {
-    return "not permitted: run as root, or with CAP_BPF and CAP_NET_ADMIN";
+    return {"not permitted: run as root, or with CAP_BPF and CAP_NET_ADMIN", Error::Kind::Machine};
   }
-  return std::strerror(error);
+  const bool missing = error == ENOENT || error == ENODEV || error == ENXIO;
+  return {std::strerror(error), missing ? Error::Kind::Input : Error::Kind::Machine};
 }
 
 std::size_t page_rounded(std::size_t size) {
@@ -74,7 +77,7 @@ bool in_bpffs(const std::string& path) {
 
 Expected<Descriptor> open_pin(const std::string& path) {
   const int fd = bpf_obj_get(path.c_str());
-  if (fd < 0) return Error{fmt::format("{}: {}", path, permission_or(errno))};
+  if (fd < 0) return failed(errno).at(path);
   return Descriptor(fd);
 }
 
@@ -84,39 +87,54 @@ Expected<bool> pin(int fd, const std::string& path) {
   if (bpf_obj_pin(fd, fresh.c_str()) != 0 || std::rename(fresh.c_str(), path.c_str()) != 0) {
     const int why = errno;
     unlink(fresh.c_str());
-    return Error{fmt::format("{}: {}", path, permission_or(why))};
+    return failed(why).at(path);
   }
   return true;
 }
 
+namespace {
+
+// What the kernel tells of an object; `asked` says what it shall fill in.
+template <class Info>
+Expected<Info> info_of(int fd, Info asked = {}) {
+  __u32 size = sizeof asked;
+  if (bpf_obj_get_info_by_fd(fd, &asked, &size) != 0) return Error{std::strerror(errno)};
+  return asked;
+}
+
+}  // namespace
+
 Expected<ObjectInfo> map_info(int fd) {
-  bpf_map_info info{};
-  __u32 size = sizeof info;
-  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) return Error{std::strerror(errno)};
+  const auto info = info_of<bpf_map_info>(fd);
+  if (!info) return info.failure();
   ObjectInfo out;
-  out.id = info.id;
-  out.value_size = info.value_size;
+  out.id = info->id;
+  out.value_size = info->value_size;
   return out;
 }
 
 Expected<ObjectInfo> program_info(int fd) {
-  bpf_prog_info info{};
-  __u32 size = sizeof info;
-  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) return Error{std::strerror(errno)};
+  const auto counted = info_of<bpf_prog_info>(fd);
+  if (!counted) return counted.failure();
   ObjectInfo out;
-  out.id = info.id;
+  out.maps.resize(counted->nr_map_ids);
+  bpf_prog_info asked{};
+  asked.nr_map_ids = counted->nr_map_ids;
+  asked.map_ids = reinterpret_cast<std::uintptr_t>(out.maps.data());
+  const auto info = info_of(fd, asked);
+  if (!info) return info.failure();
+  out.id = info->id;
   return out;
 }
 
 Expected<ObjectInfo> link_info(int fd) {
-  bpf_link_info info{};
-  __u32 size = sizeof info;
-  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) return Error{std::strerror(errno)};
+  const auto info = info_of<bpf_link_info>(fd);
+  if (!info) return info.failure();
   ObjectInfo out;
-  out.id = info.id;
-  out.program = info.prog_id;
+  out.id = info->id;
+  out.program = info->prog_id;
   // For tcx the union begins with the device's index, as it does for XDP.
-  out.ifindex = info.xdp.ifindex;
+  out.ifindex = info->xdp.ifindex;
   return out;
 }
 
@@ -125,7 +143,7 @@ Expected<Descriptor> make_text_map(const char* name, const std::string& text, st
     return Error{fmt::format("{} bytes do not fit into {}", text.size(), size)};
   const int fd =
       bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), static_cast<__u32>(size), 1, nullptr);
-  if (fd < 0) return Error{permission_or(errno)};
+  if (fd < 0) return failed(errno);
   Descriptor out(fd);
   std::string value = text;
   value.resize(size);
@@ -163,18 +181,18 @@ MappedValue::~MappedValue() {
 
 // The update of a map in a map returns after an RCU grace period.
 Expected<bool> wait_for_programs() {
-  const auto failed = [] { return Error{fmt::format("waiting: {}", permission_or(errno))}; };
+  const auto cannot = [] { return failed(errno).at("waiting"); };
   const Descriptor inner(bpf_map_create(BPF_MAP_TYPE_ARRAY, "policyc_inner", 4, 4, 1, nullptr));
-  if (inner.get() < 0) return failed();
+  if (inner.get() < 0) return cannot();
   bpf_map_create_opts options{};
   options.sz = sizeof options;
   options.inner_map_fd = static_cast<__u32>(inner.get());
   const Descriptor outer(
       bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "policyc_wait", 4, 4, 1, &options));
-  if (outer.get() < 0) return failed();
+  if (outer.get() < 0) return cannot();
   const __u32 zero = 0;
   const int fd = inner.get();
-  if (bpf_map_update_elem(outer.get(), &zero, &fd, 0) != 0) return failed();
+  if (bpf_map_update_elem(outer.get(), &zero, &fd, 0) != 0) return cannot();
   return true;
 }
 
@@ -185,11 +203,11 @@ Expected<std::optional<Descriptor>> attach_tcx(int program, const Hook& hook) {
   if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) {
     return std::optional<Descriptor>();
   }
-  return Error{permission_or(errno)};
+  return failed(errno);
 }
 
 Expected<bool> replace_program(int link, int program) {
-  if (bpf_link_update(link, program, nullptr) != 0) return Error{permission_or(errno)};
+  if (bpf_link_update(link, program, nullptr) != 0) return failed(errno);
   return true;
 }
 
@@ -202,12 +220,12 @@ Expected<bool> attach_filter(int program, const Hook& hook) {
   bpf_tc_hook both = at;
   both.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
   const int made = bpf_tc_hook_create(&both);
-  if (made != 0 && made != -EEXIST) return Error{permission_or(-made)};
+  if (made != 0 && made != -EEXIST) return failed(-made);
   bpf_tc_opts options = tc_options();
   options.prog_fd = program;
   options.flags = BPF_TC_F_REPLACE;
   const int done = bpf_tc_attach(&at, &options);
-  if (done != 0) return Error{permission_or(-done)};
+  if (done != 0) return failed(-done);
   return true;
 }
 
@@ -216,7 +234,7 @@ Expected<bool> detach_filter(const Hook& hook) {
   bpf_tc_opts options = tc_options();
   const int done = bpf_tc_detach(&at, &options);
   if (done != 0 && done != -ENOENT && done != -ENODEV && done != -EINVAL) {
-    return Error{permission_or(-done)};
+    return failed(-done);
   }
   return true;
 }

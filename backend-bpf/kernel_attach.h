@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ir/base/expected.h"
 
@@ -33,9 +34,10 @@ Expected<bool> pin(int fd, const std::string& path);
 
 struct ObjectInfo {
   std::uint32_t id = 0;
-  std::uint32_t value_size = 0;  // maps
-  std::uint32_t ifindex = 0;     // links: 0 when the device went away
-  std::uint32_t program = 0;     // links: the program's id
+  std::uint32_t value_size = 0;     // maps
+  std::uint32_t ifindex = 0;        // links: 0 when the device went away
+  std::uint32_t program = 0;        // links: the program's id
+  std::vector<std::uint32_t> maps;  // programs: ids of their maps
 };
 Expected<ObjectInfo> map_info(int fd);
 Expected<ObjectInfo> program_info(int fd);

@@ -18,60 +18,60 @@ bool in_bpffs(const std::string&) {
 }
 
 Expected<Descriptor> open_pin(const std::string&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<bool> pin(int, const std::string&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<ObjectInfo> map_info(int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<ObjectInfo> program_info(int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<ObjectInfo> link_info(int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<Descriptor> make_text_map(const char*, const std::string&, std::size_t) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<std::string> read_text_map(int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<MappedValue> MappedValue::open(int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 MappedValue::MappedValue(MappedValue&& other) noexcept = default;
 MappedValue::~MappedValue() = default;
 
 Expected<bool> wait_for_programs() {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<std::optional<Descriptor>> attach_tcx(int, const Hook&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<bool> replace_program(int, int) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 void detach(int) {}
 
 Expected<bool> attach_filter(int, const Hook&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<bool> detach_filter(const Hook&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 std::uint32_t filter_program(const Hook&) {

@@ -25,7 +25,7 @@ std::string why(int error) {
 }  // namespace
 
 Expected<KernelMap> KernelMap::create(const char* name, const MapDefinition& definition) {
-  if (const auto missing = kernel_unavailable()) return Error{*missing};
+  if (const auto missing = kernel_unavailable()) return Error{*missing, Error::Kind::Machine};
   bpf_map_create_opts options{};
   options.sz = sizeof options;
   options.map_flags = definition.flags;

@@ -5,15 +5,15 @@
 namespace policyc::bpf {
 
 Expected<KernelMap> KernelMap::create(const char*, const MapDefinition&) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<KernelMap> KernelMap::open(const std::string&) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<KernelMap> KernelMap::of_descriptor(int) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 KernelMap::KernelMap(KernelMap&& other) noexcept = default;
@@ -21,23 +21,23 @@ KernelMap& KernelMap::operator=(KernelMap&& other) noexcept = default;
 KernelMap::~KernelMap() = default;
 
 Expected<MapDefinition> KernelMap::definition() const {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<bool> KernelMap::put(const std::vector<MapEntry>&) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<bool> KernelMap::remove(const std::vector<MapEntry>&) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<std::vector<MapEntry>> KernelMap::dump() const {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 Expected<bool> KernelMap::pin(const std::string&) {
-  return Error{*kernel_unavailable()};
+  return Error{*kernel_unavailable(), Error::Kind::Machine};
 }
 
 }  // namespace policyc::bpf

@@ -3,9 +3,6 @@
 
 namespace policyc::bpf {
 
-bool kernel_refuses(const Error&) {
-  return false;
-}
 namespace {
 
 constexpr const char* kWhy =
@@ -19,7 +16,7 @@ std::optional<std::string> kernel_unavailable() {
 }
 
 Expected<KernelRun> run_program(int, const std::vector<std::uint8_t>&, unsigned) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 struct LoadedObject::State {};
@@ -31,12 +28,12 @@ LoadedObject::~LoadedObject() = default;
 
 Expected<LoadedObject> LoadedObject::load(std::string_view, const std::vector<MapValue>&,
                                           const LoadedObject*, const std::vector<std::string>&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<LoadedObject> LoadedObject::load_with(std::string_view, const std::vector<MapValue>&,
                                                const std::vector<std::pair<std::string, int>>&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 int LoadedObject::map_descriptor(const std::string&) const {
@@ -48,12 +45,12 @@ int LoadedObject::program_descriptor(const char*) const {
 }
 
 Expected<bool> LoadedObject::write(const MapValue&) {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 Expected<KernelRun> LoadedObject::run(const char*, const std::vector<std::uint8_t>&,
                                       unsigned) const {
-  return Error{kWhy};
+  return Error{kWhy, Error::Kind::Machine};
 }
 
 std::size_t LoadedObject::instructions(const char*) const {

@@ -33,7 +33,7 @@ Expected<std::unique_ptr<KernelRunner>> KernelRunner::open(const std::string& di
                                                            const ir::Resolved& resolved,
                                                            Engine engine) {
   auto manifest = read_manifest(directory);
-  if (!manifest) return Error{manifest.error()};
+  if (!manifest) return manifest.failure();
   if ((manifest->stateful || manifest->events) && engine == Engine::Interpreter) {
     return Error{fmt::format(
         "the programs in {} {}, which the interpreter cannot; compile without --{}, or replay in "
@@ -61,9 +61,9 @@ Expected<KernelRunner::Node*> KernelRunner::node(const ManifestEndpoint& endpoin
   const auto it = nodes_.find(key);
   if (it != nodes_.end()) return &it->second;
   const auto identity_bytes = read(endpoint.identities);
-  if (!identity_bytes) return Error{identity_bytes.error()};
+  if (!identity_bytes) return identity_bytes.failure();
   const auto class_bytes = read(endpoint.classes);
-  if (!class_bytes) return Error{class_bytes.error()};
+  if (!class_bytes) return class_bytes.failure();
   auto identities = read_identity_image(*identity_bytes);
   if (!identities) {
     return Error{fmt::format("{}/{}: {}", directory_, endpoint.identities, identities.error())};
@@ -84,11 +84,11 @@ Expected<KernelRunner::Node*> KernelRunner::node(const ManifestEndpoint& endpoin
 
 Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const ManifestEndpoint& m) {
   const auto object = read(m.object);
-  if (!object) return Error{object.error()};
+  if (!object) return object.failure();
   const auto node = this->node(m);
-  if (!node) return Error{node.error()};
+  if (!node) return node.failure();
   const auto policy_bytes = read(m.image);
-  if (!policy_bytes) return Error{policy_bytes.error()};
+  if (!policy_bytes) return policy_bytes.failure();
   auto policy = read_policy_image(*policy_bytes);
   if (!policy) return Error{fmt::format("{}/{}: {}", directory_, m.image, policy.error())};
   if (!fits((*node)->identities, (*node)->classes, *policy, m.sizes)) {
@@ -110,11 +110,11 @@ Expected<std::unique_ptr<KernelRunner::Endpoint>> KernelRunner::load(const Manif
     shared.emplace_back(kNodeMap);
   }
   auto loaded = RunnableObject::load(engine_, *object, values, lender, shared);
-  if (!loaded) return Error{fmt::format("{}/{}: {}", directory_, m.object, loaded.error())};
+  if (!loaded) return loaded.failure().at(directory_ + "/" + m.object);
   auto out = std::make_unique<Endpoint>(Endpoint{std::move(*policy), std::move(*loaded), *node});
   if (const int ring = out->object.map_descriptor(kEventsMap); ring >= 0) {
     auto events = RingReader::open({ring});
-    if (!events) return Error{events.error()};
+    if (!events) return events.failure();
     out->events = std::move(*events);
   }
   if (lender == nullptr) lender = &out->object;
@@ -134,7 +134,7 @@ Expected<KernelRunner::Endpoint*> KernelRunner::endpoint(std::size_t view, std::
       loaded_[fmt::format("{} {} {} {} {}", m.object, m.image, m.identities, m.classes, m.slot)];
   if (!slot) {
     auto loaded = load(m);
-    if (!loaded) return Error{loaded.error()};
+    if (!loaded) return loaded.failure();
     slot = std::move(*loaded);
   }
   return slot.get();
@@ -143,7 +143,7 @@ Expected<KernelRunner::Endpoint*> KernelRunner::endpoint(std::size_t view, std::
 // What the program told of the packet must be what it did with it.
 Expected<bool> KernelRunner::take_events(Endpoint& endpoint, RunResult& out) {
   const auto entries = endpoint.events->read(0);
-  if (!entries) return Error{entries.error()};
+  if (!entries) return entries.failure();
   for (const RingReader::Entry& entry : *entries) {
     auto event = read_event(entry.bytes);
     if (!event) return Error{"the program's ring buffer holds what is no event"};
@@ -162,11 +162,11 @@ Expected<bool> KernelRunner::take_events(Endpoint& endpoint, RunResult& out) {
 Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::Direction direction,
                                       const std::vector<std::uint8_t>& frame, unsigned repeat) {
   const auto e = endpoint(view, index);
-  if (!e) return Error{e.error()};
+  if (!e) return e.failure();
   const bool ingress = direction == ir::Direction::Ingress;
   const char* program = ingress ? kIngressProgram : kEgressProgram;
   const auto run = (*e)->object.run(program, frame);
-  if (!run) return Error{run.error()};
+  if (!run) return run.failure();
   RunResult out;
   out.return_code = run->return_code;
   out.mark = run->mark;
@@ -202,16 +202,16 @@ Expected<RunResult> KernelRunner::run(std::size_t view, std::size_t index, ir::D
   }
   if ((*e)->events) {
     const auto taken = take_events(**e, out);
-    if (!taken) return Error{taken.error()};
+    if (!taken) return taken.failure();
   }
   if (repeat > 1) {
     const auto timed = (*e)->object.run(program, frame, repeat);
-    if (!timed) return Error{timed.error()};
+    if (!timed) return timed.failure();
     out.nanoseconds = timed->nanoseconds;
     // Events of the repeated runs say the same again.
     if ((*e)->events) {
       const auto again = (*e)->events->read(0);
-      if (!again) return Error{again.error()};
+      if (!again) return again.failure();
     }
   }
   return out;

@@ -100,9 +100,9 @@ struct Record {
 
 Expected<Record> read_record(const fs::path& folder) {
   const auto map = open_pin(folder / "record");
-  if (!map) return Error{map.error()};
+  if (!map) return map.failure();
   const auto text = read_text_map(map->get());
-  if (!text) return Error{text.error()};
+  if (!text) return text.failure();
   const json j = json::parse(*text, nullptr, false);
   try {
     return j.get<Record>();
@@ -113,7 +113,7 @@ Expected<Record> read_record(const fs::path& folder) {
 
 Expected<bool> write_record(const fs::path& folder, const Record& record) {
   const auto map = make_text_map("policyc_record", json(record).dump(), kRecordSize);
-  if (!map) return Error{map.error()};
+  if (!map) return map.failure();
   return pin(map->get(), folder / "record");
 }
 
@@ -132,6 +132,88 @@ std::vector<fs::path> folders_in(const fs::path& path) {
   return out;
 }
 
+// ---- what stands at the devices
+
+enum class Standing { InPlace, TakenOff, Gone };
+struct DeviceState {
+  Standing standing = Standing::InPlace;
+  std::string problem;  // why it is not in place
+};
+
+// Whether the endpoint's device is there, and its programs at the hooks.
+DeviceState state_of(const fs::path& folder, const Record& record) {
+  const auto inside = InNamespace::enter(record.netns);
+  if (!inside) return {Standing::Gone, "its network namespace is gone"};
+  char name[IF_NAMESIZE];
+  if (if_indextoname(record.ifindex, name) == nullptr) {
+    const bool another = if_nametoindex(record.device.c_str()) != 0;
+    return {Standing::Gone, another ? fmt::format("its device is gone, what is called {} now is "
+                                                  "another one: --endpoint and --dev take it",
+                                                  record.device)
+                                    : "its device is gone"};
+  }
+  for (const char* direction : {"ingress", "egress"}) {
+    const auto program = open_pin(folder / direction);
+    const auto wanted = program ? program_info(program->get()) : Expected<ObjectInfo>(Error{});
+    std::uint32_t there = 0;
+    if (record.attach == "tcx") {
+      const auto link = open_pin(folder / fmt::format("{}_link", direction));
+      const auto info = link ? link_info(link->get()) : Expected<ObjectInfo>(Error{});
+      if (info && info->ifindex != 0) there = info->program;
+    } else {
+      there = filter_program(hook_of(record, std::string_view(direction) == "ingress"));
+    }
+    if (!wanted || there != wanted->id) {
+      return {Standing::TakenOff, "its program was taken off the device"};
+    }
+  }
+  return {};
+}
+
+// Whether the endpoint's programs read this map of its node. They do not after a load that gave the
+// node another one and failed for this endpoint.
+bool reads_map(const fs::path& folder, std::uint32_t map) {
+  for (const char* direction : {"ingress", "egress"}) {
+    const auto program = open_pin(folder / direction);
+    const auto info = program ? program_info(program->get()) : Expected<ObjectInfo>(Error{});
+    if (!info || std::find(info->maps.begin(), info->maps.end(), map) == info->maps.end()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool same_device(const Record& a, const Record& b) {
+  return a.ifindex == b.ifindex && a.netns == b.netns && a.pod_side == b.pod_side;
+}
+
+// Takes tc's filters off the device that an endpoint has left; links go with their pins.
+Expected<bool> leave(const Record& record) {
+  if (record.attach != "tc") return true;
+  const auto inside = InNamespace::enter(record.netns);
+  if (!inside) return true;  // the namespace is gone, and its devices with it
+  for (const bool ingress : {true, false}) {
+    const auto gone = detach_filter(hook_of(record, ingress));
+    if (!gone) return gone;
+  }
+  return true;
+}
+
+// Takes the programs off their hooks and removes the pins. `record` is nullptr where none was left.
+Expected<bool> take_off(const fs::path& folder, const Record* record) {
+  for (const char* direction : {"ingress", "egress"}) {
+    if (const auto link = open_pin(folder / fmt::format("{}_link", direction))) detach(link->get());
+  }
+  if (record != nullptr) {
+    const auto left = leave(*record);
+    if (!left) return left;
+  }
+  std::error_code ec;
+  fs::remove_all(folder, ec);
+  if (ec) return Error{fmt::format("{}: {}", folder.string(), ec.message())};
+  return true;
+}
+
 // Whether `asked` means this name: "ns/Kind/name" is also "ns/name" and "name".
 bool names(const std::string& name, const std::string& asked) {
   if (name == asked) return true;
@@ -144,8 +226,8 @@ bool names(const std::string& name, const std::string& asked) {
 // One endpoint on its way into the kernel.
 struct Target {
   fs::path folder;
-  Record record;  // as it shall be
-  std::optional<Record> before;
+  Record record;                 // as it shall be
+  std::optional<Record> before;  // where programs are in place that can be kept or replaced
   const ManifestEndpoint* what = nullptr;
   PolicyImage policy;
   std::optional<LoadedObject> object;  // where the program is new
@@ -164,13 +246,14 @@ class NodeLoad {
   Expected<bool> run(const ManifestEndpoint* fresh, std::vector<LoadedNow>& out);
 
  private:
-  Expected<bool> collect(const ManifestEndpoint* fresh);
+  Expected<bool> collect(const ManifestEndpoint* fresh, std::vector<LoadedNow>& out);
   Expected<bool> read_images();
   Expected<std::string> read(const std::string& path) const;
   bool can_flip() const;
   Expected<bool> load_objects(bool keep_node);
   Expected<bool> flip();
   Expected<bool> attach(Target& target);
+  Expected<bool> pin_all(Target& target);
   NodeSettings settings() const { return {targets_.front().record.proxy_port, false}; }
 
   const LoadRequest& request_;
@@ -178,6 +261,7 @@ class NodeLoad {
   std::string node_;
   fs::path folder_;
   std::vector<Target> targets_;
+  bool node_pinned_ = false;  // the pinned map of the node is the one of the new programs
   IdentityImage identities_;
   ClassImage classes_;
 };
@@ -202,10 +286,24 @@ const ManifestEndpoint* find_endpoint(const Manifest& manifest, const std::strin
   return nullptr;
 }
 
-Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh) {
+Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh, std::vector<LoadedNow>& out) {
+  const auto node = open_pin(folder_ / "node");
+  const auto node_info = node ? map_info(node->get()) : Expected<ObjectInfo>(Error{});
+  std::string name = fresh != nullptr ? fresh->names.front() : "";
+  for (const std::string& n : fresh != nullptr ? fresh->names : std::vector<std::string>()) {
+    if (names(n, request_.endpoint)) name = n;
+  }
   for (const fs::path& folder : folders_in(folder_)) {
     auto record = read_record(folder);
     if (!record) continue;  // the remains of a load that failed; it is made anew or unloaded
+    const DeviceState state = state_of(folder, *record);
+    const bool asked = fresh != nullptr && record->endpoint == name;
+    if (state.standing == Standing::Gone && !(asked && !request_.device.empty())) {
+      out.push_back({node_, record->endpoint, record->device, LoadChange::Gone,
+                     Error{state.problem + "; unload removes what is left of it"}});
+      if (asked) fresh = nullptr;
+      continue;
+    }
     Target t;
     t.folder = folder;
     t.record = *record;
@@ -216,14 +314,12 @@ Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh) {
           "compile for it too, or unload it first",
           record->endpoint, node_, request_.directory)};
     }
-    t.before = std::move(*record);
+    const bool kept =
+        state.standing == Standing::InPlace && node_info && reads_map(folder, node_info->id);
+    if (kept || state.standing == Standing::Gone) t.before = std::move(*record);
     targets_.push_back(std::move(t));
   }
   if (fresh != nullptr) {
-    std::string name = fresh->names.front();
-    for (const std::string& n : fresh->names) {
-      if (names(n, request_.endpoint)) name = n;
-    }
     const auto there = std::find_if(targets_.begin(), targets_.end(),
                                     [&](const Target& t) { return t.record.endpoint == name; });
     Target t;
@@ -243,11 +339,11 @@ Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh) {
       r.netns = request_.netns;
       r.pod_side = request_.pod_side;
       const auto inside = InNamespace::enter(r.netns);
-      if (!inside) return Error{inside.error()};
+      if (!inside) return inside.failure();
       r.ifindex = if_nametoindex(r.device.c_str());
       if (r.ifindex == 0) return Error{fmt::format("no device {} here", r.device)};
       const auto all = loaded(request_.pins);
-      if (!all) return Error{all.error()};
+      if (!all) return all.failure();
       for (const LoadedStatus& s : *all) {
         if (s.ifindex != r.ifindex || s.netns != r.netns ||
             (s.node == node_ && s.endpoint == name)) {
@@ -276,11 +372,11 @@ Expected<bool> NodeLoad::read_images() {
     return Error{fmt::format("{}/{}: {}", request_.directory, path, why)};
   };
   const auto identity_bytes = read(first.identities);
-  if (!identity_bytes) return Error{identity_bytes.error()};
+  if (!identity_bytes) return identity_bytes.failure();
   auto identities = read_identity_image(*identity_bytes);
   if (!identities) return bad(first.identities, identities.error());
   const auto class_bytes = read(first.classes);
-  if (!class_bytes) return Error{class_bytes.error()};
+  if (!class_bytes) return class_bytes.failure();
   auto classes = read_class_image(*class_bytes);
   if (!classes) return bad(first.classes, classes.error());
   identities_ = std::move(*identities);
@@ -294,7 +390,7 @@ Expected<bool> NodeLoad::read_images() {
                                t.record.endpoint)};
     }
     const auto bytes = read(e.image);
-    if (!bytes) return Error{bytes.error()};
+    if (!bytes) return bytes.failure();
     auto policy = read_policy_image(*bytes);
     if (!policy) return bad(e.image, policy.error());
     if (!fits(identities_, classes_, *policy, e.sizes) ||
@@ -327,7 +423,7 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
   Descriptor node;
   if (keep_node) {
     auto there = open_pin(folder_ / "node");
-    if (!there) return Error{there.error()};
+    if (!there) return there.failure();
     node = std::move(*there);
   }
   int node_fd = node.get();
@@ -338,7 +434,7 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
   for (Target& t : targets_) {
     if (keep_node && t.before) continue;
     const auto elf = read(t.what->object);
-    if (!elf) return Error{elf.error()};
+    if (!elf) return elf.failure();
     std::vector<MapValue> values = {
         {kPolicyMap, policy_value(t.policy, classes_, t.what->slot, t.what->sizes)}};
     std::vector<std::pair<std::string, int>> maps;
@@ -355,7 +451,7 @@ Expected<bool> NodeLoad::load_objects(bool keep_node) {
     if (manifest_.events && events) maps.emplace_back(kEventsMap, events->get());
     auto object = LoadedObject::load_with(*elf, values, maps);
     if (!object) {
-      return Error{fmt::format("{}/{}: {}", request_.directory, t.what->object, object.error())};
+      return object.failure().at(request_.directory + "/" + t.what->object);
     }
     t.object = std::move(*object);
     if (node_fd < 0) node_fd = t.object->map_descriptor(kNodeMap);
@@ -379,9 +475,9 @@ Expected<bool> NodeLoad::flip() {
   const auto add = [&](const fs::path& pin_path, std::string half, std::size_t first,
                        std::size_t second) -> Expected<bool> {
     const auto map = open_pin(pin_path);
-    if (!map) return Error{map.error()};
+    if (!map) return map.failure();
     auto mapped = MappedValue::open(map->get());
-    if (!mapped) return Error{mapped.error()};
+    if (!mapped) return mapped.failure();
     parts.push_back({std::move(*mapped), std::move(half), {first, second}});
     return true;
   };
@@ -428,136 +524,163 @@ Expected<bool> NodeLoad::flip() {
   return true;
 }
 
-// Puts the target's new programs to its device, in place of the old ones where there are any.
+// Puts the target's new programs to its device, in place of the old ones where there are any. Where
+// the second cannot be, the first is taken away again.
 Expected<bool> NodeLoad::attach(Target& t) {
-  const auto where = [&](const std::string& why) {
-    return Error{fmt::format("{}, device {}: {}", t.record.endpoint, t.record.device, why)};
-  };
   const auto inside = InNamespace::enter(t.record.netns);
-  if (!inside) return Error{inside.error()};
-  const bool same_hook = t.before && t.before->ifindex == t.record.ifindex &&
-                         t.before->netns == t.record.netns &&
-                         t.before->pod_side == t.record.pod_side;
-  const std::string way = same_hook ? t.before->attach : request_.attach;
-  for (const bool ingress : {true, false}) {
-    const char* name = ingress ? "ingress" : "egress";
-    const int program = t.object->program_descriptor(ingress ? kIngressProgram : kEgressProgram);
-    const fs::path link_path = t.folder / fmt::format("{}_link", name);
-    const Hook hook = hook_of(t.record, ingress);
-    bool done = false;
+  if (!inside) return inside.failure();
+  const bool same_hook = t.before && same_device(*t.before, t.record);
+  const bool keep_way = same_hook || (request_.attach == "auto" && !t.record.attach.empty());
+  const std::string way = keep_way ? t.record.attach : request_.attach;
+  struct Half {
+    Hook hook;
+    Descriptor old;      // the program that was there
+    Descriptor link;     // of tcx
+    bool fresh = false;  // the link is a new one
+  };
+  std::map<std::string, Half> halves;
+  const auto put = [&](const std::string& name, Half& half, int program) -> Expected<bool> {
+    if (auto old = open_pin(t.folder / name); old && same_hook) half.old = std::move(*old);
     if (same_hook && way == "tcx") {
-      const auto link = open_pin(link_path);
-      const auto info = link ? link_info(link->get()) : Expected<ObjectInfo>(Error{""});
+      auto link = open_pin(t.folder / (name + "_link"));
+      const auto info = link ? link_info(link->get()) : Expected<ObjectInfo>(Error{});
       if (info && info->ifindex == t.record.ifindex) {
-        const auto replaced = replace_program(link->get(), program);
-        if (!replaced) return where(replaced.error());
-        done = true;
+        half.link = std::move(*link);
+        return replace_program(half.link.get(), program);
       }
     }
-    if (!done && way != "tc") {
-      auto link = attach_tcx(program, hook);
-      if (!link) return where(link.error());
+    if (way != "tc") {
+      auto link = attach_tcx(program, half.hook);
+      if (!link) return link.failure();
       if (*link) {
-        const auto pinned = pin((*link)->get(), link_path);
-        if (!pinned) return pinned;
-        t.record.attach = "tcx";
-        done = true;
-      } else if (way == "tcx") {
-        return where("this kernel has no tcx (6.6 and up): use --attach tc");
+        half.link = std::move(**link);
+        half.fresh = true;
+        return true;
+      }
+      if (way == "tcx") {
+        return Error{"this kernel has no tcx (6.6 and up): use --attach tc", Error::Kind::Machine};
       }
     }
-    if (!done) {
-      const auto filter = attach_filter(program, hook);
-      if (!filter) return where(filter.error());
-      t.record.attach = "tc";
+    return attach_filter(program, half.hook);
+  };
+  const auto undo = [](const Half& half) {
+    const bool replaced = half.old.get() >= 0;
+    if (half.fresh) return;  // goes with its handle
+    if (half.link.get() >= 0) {
+      if (replaced) static_cast<void>(replace_program(half.link.get(), half.old.get()));
+    } else if (replaced) {
+      static_cast<void>(attach_filter(half.old.get(), half.hook));
+    } else {
+      static_cast<void>(detach_filter(half.hook));
     }
-    const auto pinned = pin(program, t.folder / name);
+  };
+  for (const char* name : {"ingress", "egress"}) {
+    const bool ingress = std::string_view(name) == "ingress";
+    Half& half = halves[name];
+    half.hook = hook_of(t.record, ingress);
+    const auto done =
+        put(name, half, t.object->program_descriptor(ingress ? kIngressProgram : kEgressProgram));
+    if (done) continue;
+    halves.erase(name);
+    for (const auto& [other, first] : halves) undo(first);
+    return done.failure();
+  }
+  std::error_code ec;
+  fs::create_directories(t.folder, ec);
+  for (auto& [name, half] : halves) {
+    t.record.attach = half.link.get() >= 0 ? "tcx" : "tc";
+    if (!half.fresh) continue;
+    const auto pinned = pin(half.link.get(), t.folder / (name + "_link"));
     if (!pinned) return pinned;
   }
-  if (same_hook) t.record.attach = way;
+  return true;
+}
+
+// Pins what the target's new programs are made of.
+Expected<bool> NodeLoad::pin_all(Target& t) {
+  std::vector<std::pair<int, fs::path>> pins = {
+      {t.object->map_descriptor(kPolicyMap), t.folder / "policy"},
+      {t.object->program_descriptor(kIngressProgram), t.folder / "ingress"},
+      {t.object->program_descriptor(kEgressProgram), t.folder / "egress"},
+  };
+  if (!node_pinned_) pins.emplace_back(t.object->map_descriptor(kNodeMap), folder_ / "node");
+  for (const char* name : kLastingMaps)
+    pins.emplace_back(t.object->map_descriptor(name), folder_ / name);
+  const int events = t.object->map_descriptor(kEventsMap);
+  pins.emplace_back(events, t.folder / kEventsMap);
+  for (const auto& [fd, path] : pins) {
+    if (fd < 0) continue;
+    const auto pinned = pin(fd, path);
+    if (!pinned) return pinned;
+  }
+  node_pinned_ = true;
+  std::error_code ec;
+  if (events < 0) fs::remove(t.folder / kEventsMap, ec);
   return true;
 }
 
 Expected<bool> NodeLoad::run(const ManifestEndpoint* fresh, std::vector<LoadedNow>& out) {
-  auto ok = collect(fresh);
+  auto ok = collect(fresh, out);
   if (!ok) return ok;
   if (targets_.empty()) return true;
   ok = read_images();
   if (!ok) return ok;
-  const bool keep_node = can_flip();
+  node_pinned_ = can_flip();
   // A target that moves to another device is loaded anew.
-  std::vector<Record> moved;
+  std::map<std::string, Record> moved;  // by endpoint
   for (Target& t : targets_) {
-    if (!t.before) continue;
-    if (t.before->ifindex == t.record.ifindex && t.before->netns == t.record.netns &&
-        t.before->pod_side == t.record.pod_side) {
-      continue;
-    }
-    moved.push_back(*t.before);
+    if (!t.before || same_device(*t.before, t.record)) continue;
+    moved.emplace(t.record.endpoint, *t.before);
     t.before.reset();
   }
-  ok = load_objects(keep_node);
+  ok = load_objects(node_pinned_);
   if (!ok) return ok;
-  if (keep_node) {
+  if (node_pinned_) {
     ok = flip();
     if (!ok) return ok;
   }
-  std::error_code ec;
-  bool node_pinned = keep_node;
   for (Target& t : targets_) {
-    fs::create_directories(t.folder, ec);
-    if (t.object) {
-      if (!node_pinned) {
-        ok = pin(t.object->map_descriptor(kNodeMap), folder_ / "node");
-        if (!ok) return ok;
-        node_pinned = true;
-      }
-      ok = pin(t.object->map_descriptor(kPolicyMap), t.folder / "policy");
-      if (!ok) return ok;
-      for (const char* name : kLastingMaps) {
-        const int fd = t.object->map_descriptor(name);
-        if (fd < 0) continue;
-        ok = pin(fd, folder_ / name);
-        if (!ok) return ok;
-      }
-      if (const int fd = t.object->map_descriptor(kEventsMap); fd >= 0) {
-        ok = pin(fd, t.folder / kEventsMap);
-        if (!ok) return ok;
-      } else {
-        fs::remove(t.folder / kEventsMap, ec);
-      }
-      ok = attach(t);
-      if (!ok) return ok;
+    const bool new_here = !fs::exists(t.folder / "record");
+    if (t.object) ok = attach(t);
+    if (ok && t.object) ok = pin_all(t);
+    if (ok) ok = write_record(t.folder, t.record);
+    if (const auto old = moved.find(t.record.endpoint); ok && old != moved.end()) {
+      ok = leave(old->second);
     }
-    ok = write_record(t.folder, t.record);
-    if (!ok) return ok;
-    out.push_back({node_, t.record.endpoint, t.record.device, t.change});
-  }
-  for (const Record& r : moved) {
-    if (r.attach != "tc") continue;  // the old links went with their pins
-    const auto inside = InNamespace::enter(r.netns);
-    if (!inside) continue;  // the namespace is gone, and its devices with it
-    for (const bool ingress : {true, false}) {
-      if (const auto gone = detach_filter(hook_of(r, ingress)); !gone) return Error{gone.error()};
+    if (!ok) {
+      // What was not loaded before leaves nothing behind.
+      if (new_here) static_cast<void>(take_off(t.folder, &t.record));
+      const DeviceState state = state_of(t.folder, t.record);
+      const bool gone = !new_here && state.standing == Standing::Gone;
+      out.push_back({node_, t.record.endpoint, t.record.device,
+                     gone ? LoadChange::Gone : LoadChange::Failed,
+                     gone ? Error{state.problem} : ok.failure()});
+      ok = true;
+      continue;
     }
+    out.push_back({node_, t.record.endpoint, t.record.device, t.change, std::nullopt});
   }
+  std::error_code ec;
+  if (folders_in(folder_).empty()) fs::remove_all(folder_, ec);
   return true;
 }
 
 Expected<bool> check_root(const std::string& pins) {
-  if (const auto why = kernel_unavailable()) return Error{*why};
+  if (const auto why = kernel_unavailable()) return Error{*why, Error::Kind::Machine};
   if (in_bpffs(pins)) return true;
-  return Error{fmt::format(
-      "{} is not in a BPF file system: mount -t bpf bpf /sys/fs/bpf, or choose --pin", pins)};
+  return Error{
+      fmt::format("{} is not in a BPF file system: mount -t bpf bpf /sys/fs/bpf, or choose --pin",
+                  pins),
+      Error::Kind::Machine};
 }
 
 }  // namespace
 
 Expected<std::vector<LoadedNow>> load(const LoadRequest& request) {
   const auto usable = check_root(request.pins);
-  if (!usable) return Error{usable.error()};
+  if (!usable) return usable.failure();
   const auto manifest = read_manifest(request.directory);
-  if (!manifest) return Error{manifest.error()};
+  if (!manifest) return manifest.failure();
   std::error_code ec;
   fs::create_directories(request.pins, ec);
   if (ec) return Error{fmt::format("{}: {}", request.pins, ec.message())};
@@ -566,7 +689,7 @@ Expected<std::vector<LoadedNow>> load(const LoadRequest& request) {
   if (request.endpoint.empty()) {
     std::vector<std::string> nodes;
     const auto all = loaded(request.pins);
-    if (!all) return Error{all.error()};
+    if (!all) return all.failure();
     for (const LoadedStatus& s : *all) {
       if (nodes.empty() || nodes.back() != s.node) nodes.push_back(s.node);
     }
@@ -575,7 +698,7 @@ Expected<std::vector<LoadedNow>> load(const LoadRequest& request) {
     }
     for (const std::string& node : nodes) {
       const auto done = NodeLoad(request, *manifest, node).run(nullptr, out);
-      if (!done) return Error{done.error()};
+      if (!done) return done.failure();
     }
     return out;
   }
@@ -603,12 +726,13 @@ Expected<std::vector<LoadedNow>> load(const LoadRequest& request) {
                              candidates)};
   }
   const auto done = NodeLoad(request, *manifest, found.front()->view).run(found.front(), out);
-  if (!done) return Error{done.error()};
+  if (!done) return done.failure();
   return out;
 }
 
 Expected<std::vector<LoadedStatus>> loaded(const std::string& pins) {
-  if (const auto why = kernel_unavailable()) return Error{*why};
+  const auto usable = check_root(pins);
+  if (!usable) return usable.failure();
   std::vector<LoadedStatus> out;
   std::error_code ec;
   for (const fs::path& node : folders_in(pins)) {
@@ -640,53 +764,28 @@ Expected<std::vector<LoadedStatus>> loaded(const std::string& pins) {
       s.image = record->image;
       s.identities = record->identities;
       if (fs::exists(folder / kEventsMap, ec)) s.events = folder / kEventsMap;
-      const auto inside = InNamespace::enter(record->netns);
-      s.attached = static_cast<bool>(inside);
-      for (const char* name : {"ingress", "egress"}) {
-        const auto program = open_pin(folder / name);
-        const auto wanted = program ? program_info(program->get()) : Expected<ObjectInfo>(Error{});
-        std::uint32_t there = 0;
-        if (record->attach == "tcx") {
-          const auto link = open_pin(folder / fmt::format("{}_link", name));
-          const auto info = link ? link_info(link->get()) : Expected<ObjectInfo>(Error{});
-          if (info && info->ifindex != 0) there = info->program;
-        } else if (inside) {
-          there = filter_program(hook_of(*record, std::string_view(name) == "ingress"));
-        }
-        if (!wanted || there != wanted->id) s.attached = false;
-      }
-      if (!s.attached) s.problem = "its device is gone, or the program was taken off it";
+      const DeviceState state = state_of(folder, *record);
+      s.attached = state.standing == Standing::InPlace;
+      s.problem = state.problem;
       out.push_back(std::move(s));
     }
   }
   return out;
 }
 
-Expected<std::vector<std::string>> unload(const std::string& pins, const std::string& endpoint) {
+Expected<std::vector<Unloaded>> unload(const std::string& pins, const std::string& endpoint) {
   const auto usable = check_root(pins);
-  if (!usable) return Error{usable.error()};
+  if (!usable) return usable.failure();
   const Lock lock(pins);
-  std::vector<std::string> out;
+  std::vector<Unloaded> out;
   std::error_code ec;
   for (const fs::path& node : folders_in(pins)) {
     for (const fs::path& folder : folders_in(node)) {
       const auto record = read_record(folder);
       const std::string name = record ? record->endpoint : folder.filename().string();
       if (!endpoint.empty() && !names(name, endpoint)) continue;
-      for (const char* direction : {"ingress", "egress"}) {
-        if (const auto link = open_pin(folder / fmt::format("{}_link", direction))) {
-          detach(link->get());
-        } else if (record && record->attach == "tc") {
-          const auto inside = InNamespace::enter(record->netns);
-          if (!inside) continue;
-          const auto gone =
-              detach_filter(hook_of(*record, std::string_view(direction) == "ingress"));
-          if (!gone) return Error{fmt::format("{}: {}", name, gone.error())};
-        }
-      }
-      fs::remove_all(folder, ec);
-      if (ec) return Error{fmt::format("{}: {}", folder.string(), ec.message())};
-      out.push_back(name);
+      const auto gone = take_off(folder, record ? &*record : nullptr);
+      out.push_back({name, gone ? std::nullopt : std::optional(gone.failure())});
     }
     if (folders_in(node).empty()) fs::remove_all(node, ec);
   }

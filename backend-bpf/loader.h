@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,18 +35,21 @@ struct LoadRequest {
   std::uint16_t proxy_port = 0;
 };
 
-// What happened to an endpoint.
-enum class LoadChange { None, Loaded, Switched, Replaced };
+// What happened to an endpoint. Gone: its device is not there any more, and its programs went with
+// it. Failed: it is as it was before, and an endpoint that was not loaded leaves nothing behind.
+enum class LoadChange { None, Loaded, Switched, Replaced, Gone, Failed };
 struct LoadedNow {
   std::string node, endpoint, device;
   LoadChange change = LoadChange::None;
+  std::optional<Error> problem;  // Gone and Failed: why
 };
 
 // Brings the endpoint, and all endpoints of its node that are loaded, to what the directory says.
 // Where the programs stay as they are, all of them change between two packets (generation flip, see
 // layout.h); otherwise new programs with maps of their own take the place of the old ones, each
-// between two packets. Nothing changes before everything is in the kernel. Errors: a message that
-// says what to do.
+// between two packets. Nothing changes before everything is in the kernel. A program that was taken
+// off its device is put there again. Endpoints that cannot be helped do not keep the others from
+// changing. Errors: a message that says what to do; nothing has changed then.
 Expected<std::vector<LoadedNow>> load(const LoadRequest& request);
 
 struct LoadedStatus {
@@ -59,11 +63,16 @@ struct LoadedStatus {
   bool attached = false;  // both programs stand at their hooks
   std::string problem;    // why not; or what is wrong with the pins
 };
-// All that is pinned below the root, by node and endpoint. A root that is not there holds nothing.
+// All that is pinned below the root, by node and endpoint. A root that is not there holds nothing;
+// one outside a BPF file system is an error (of kind Machine, as for the others).
 Expected<std::vector<LoadedStatus>> loaded(const std::string& pins);
 
+struct Unloaded {
+  std::string endpoint;
+  std::optional<Error> problem;  // it is still loaded, and why
+};
 // Takes the endpoint away from its device and removes its pins; all endpoints where it is empty.
-// Gives the names. Remains of loads that failed go too.
-Expected<std::vector<std::string>> unload(const std::string& pins, const std::string& endpoint);
+// Remains of loads that failed go too.
+Expected<std::vector<Unloaded>> unload(const std::string& pins, const std::string& endpoint);
 
 }  // namespace policyc::bpf

@@ -141,7 +141,7 @@ Expected<bool> Replayer::run_program(const ir::IpAddress& subject, ir::Direction
     return false;
   }
   auto result = runner_.run(place->view, place->endpoint, direction, frame, options_.repeat);
-  if (!result) return Error{result.error()};
+  if (!result) return result.failure();
   out.programs.push_back({place->name, place->view, place->endpoint, direction, *result, {}});
   return true;
 }
@@ -360,11 +360,11 @@ Expected<PacketResult> Replayer::run(const ReplayPacket& input) {
     return out;
   }
   const auto egress = run_program(packet.from, ir::Direction::Egress, input.frame, out);
-  if (!egress) return Error{egress.error()};
+  if (!egress) return egress.failure();
   const auto stopped = [&] { return !out.programs.empty() && stops(out.programs.back().result); };
   if (!stopped()) {
     const auto ingress = run_program(packet.to, ir::Direction::Ingress, input.frame, out);
-    if (!ingress) return Error{ingress.error()};
+    if (!ingress) return ingress.failure();
   }
   if (!out.undecided.empty() && !stopped()) return out;
   out.undecided.clear();  // dropped before it got there
@@ -431,7 +431,7 @@ Expected<std::vector<PacketResult>> replay(const ir::World& world, const ir::Res
     for (std::size_t i = 0; i < fixture.packets.size(); ++i) {
       auto result = replayer.run(fixture.packets[i]);
       if (!result) {
-        return Error{fmt::format("{} packet {}: {}", fixture.name, i + 1, result.error())};
+        return result.failure().at(fmt::format("{} packet {}", fixture.name, i + 1));
       }
       result->fixture = fixture.name;
       result->number = i + 1;

@@ -8,7 +8,7 @@ Expected<RunnableObject> RunnableObject::load(Engine engine, std::string_view el
                                               const std::vector<std::string>& shared) {
   const auto load_as = [&]<class T>(const T* from) -> Expected<RunnableObject> {
     auto object = T::load(elf, values, from, shared);
-    if (!object) return Error{object.error()};
+    if (!object) return object.failure();
     return RunnableObject(std::move(*object));
   };
   if (engine == Engine::Kernel) {

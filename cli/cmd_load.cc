@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -42,6 +43,9 @@ std::string_view change_word(bpf::LoadChange change) {
       return "switched to new tables";
     case bpf::LoadChange::Replaced:
       return "replaced by a new program";
+    case bpf::LoadChange::Gone:
+    case bpf::LoadChange::Failed:
+      break;  // the problem is told instead
   }
   return "";
 }
@@ -60,21 +64,23 @@ int load(LoadCommand& options, Env& env) {
   options.request.pins = options.pins;
   options.request.pod_side = options.side == "pod";
   const auto done = bpf::load(options.request);
-  if (!done) {
-    const int code = usage_error(env, done.error());
-    return bpf::kernel_refuses(Error{done.error()}) ? kImpossible : code;
-  }
+  if (!done) return failure(env, done.failure());
+  int code = kOk;
   for (const bpf::LoadedNow& e : *done) {
-    if (options.quiet) break;
-    fmt::print(env.out, "{} on {}: {}\n", e.endpoint, e.device, change_word(e.change));
+    if (e.problem) {
+      fmt::print(env.err, "policyc: {} on {}: {}\n", e.endpoint, e.device, e.problem->message);
+      code = std::max<int>(code, e.problem->kind == Error::Kind::Machine ? kImpossible : kFindings);
+    } else if (!options.quiet) {
+      fmt::print(env.out, "{} on {}: {}\n", e.endpoint, e.device, change_word(e.change));
+    }
   }
-  return kOk;
+  return code;
 }
 
 int status(const PinOptions& options, Env& env) {
   if (const int code = cannot("status", env); code != kOk) return code;
   const auto all = bpf::loaded(options.pins);
-  if (!all) return usage_error(env, all.error());
+  if (!all) return failure(env, all.failure());
   bool fine = true;
   for (const bpf::LoadedStatus& s : *all) fine = fine && s.attached;
   if (options.format == "json") {
@@ -122,15 +128,20 @@ int unload(const UnloadCommand& options, Env& env) {
   }
   if (const int code = cannot("unload", env); code != kOk) return code;
   const auto done = bpf::unload(options.pins, options.endpoint);
-  if (!done) return usage_error(env, done.error());
+  if (!done) return failure(env, done.failure());
   if (done->empty() && !options.all) {
     return usage_error(env,
                        fmt::format("{} is not loaded below {}", options.endpoint, options.pins));
   }
-  for (const std::string& name : *done) {
-    if (!options.quiet) fmt::print(env.out, "{}: unloaded\n", name);
+  int code = kOk;
+  for (const bpf::Unloaded& e : *done) {
+    if (e.problem) {
+      code = failure(env, e.problem->at(e.endpoint));
+    } else if (!options.quiet) {
+      fmt::print(env.out, "{}: unloaded\n", e.endpoint);
+    }
   }
-  return kOk;
+  return code;
 }
 
 }  // namespace

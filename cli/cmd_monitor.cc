@@ -174,7 +174,7 @@ class Monitor {
 bool Monitor::open(int& code) {
   const auto all = bpf::loaded(options_.pins);
   if (!all) {
-    code = usage_error(env_, all.error());
+    code = failure(env_, all.failure());
     return false;
   }
   std::vector<bpf::Descriptor> maps;
@@ -183,7 +183,7 @@ bool Monitor::open(int& code) {
     if (s.events.empty()) continue;
     auto map = bpf::open_pin(s.events);
     if (!map) {
-      code = usage_error(env_, map.error());
+      code = failure(env_, map.failure());
       return false;
     }
     descriptors.push_back(map->get());
@@ -199,7 +199,7 @@ bool Monitor::open(int& code) {
   }
   auto reader = bpf::RingReader::open(descriptors);
   if (!reader) {
-    code = usage_error(env_, reader.error());
+    code = failure(env_, reader.failure());
     return false;
   }
   reader_ = std::move(*reader);

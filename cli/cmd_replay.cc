@@ -247,10 +247,7 @@ int replay(ReplayCommand& options, Env& env) {
   }
   const auto results = bpf::replay(engine.world, resolved, **runner, *fixtures,
                                    {options.repeat, progress_line(options, packets.size(), env)});
-  if (!results) {
-    const int failed = usage_error(env, results.error());
-    return bpf::kernel_refuses(Error{results.error()}) ? kImpossible : failed;
-  }
+  if (!results) return failure(env, results.failure());
 
   std::size_t mismatches = 0;
   std::size_t unmet = 0;

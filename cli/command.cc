@@ -119,6 +119,10 @@ int Cli::run(std::vector<std::string> arguments, Env& env) {
   } else if (arguments.front() == "--version") {
     arguments.front() = "version";
   }
+  if (const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+      dashes != arguments.end()) {
+    after_dashes_.assign(std::next(dashes), arguments.end());
+  }
   try {
     std::reverse(arguments.begin(), arguments.end());
     app_.parse(std::move(arguments));
@@ -140,6 +144,11 @@ int Cli::run(std::vector<std::string> arguments, Env& env) {
 int usage_error(Env& env, const std::string& message) {
   fmt::print(env.err, "policyc: {}\n", message);
   return kUsage;
+}
+
+int failure(Env& env, const Error& error) {
+  usage_error(env, error.message);
+  return error.kind == Error::Kind::Machine ? kImpossible : kUsage;
 }
 
 void add_all_commands(Cli& cli) {

@@ -17,6 +17,7 @@
 
 #include "cli/env.h"
 #include "cli/exit_code.h"
+#include "ir/base/expected.h"
 
 namespace policyc::cli {
 
@@ -28,6 +29,9 @@ class Cli {
   CLI::App* add(const std::string& name, const std::string& summary, const std::string& examples);
   // What the command does once its options are read; returns the exit code.
   void on_run(CLI::App* command, std::function<int(Env&)> run) { runs_[command] = std::move(run); }
+
+  // What stood behind `--` on the command line: no options, whatever they look like.
+  const std::vector<std::string>& after_dashes() const { return after_dashes_; }
 
   // Parses (arguments without the program's name) and runs.
   int run(std::vector<std::string> arguments, Env& env);
@@ -41,11 +45,15 @@ class Cli {
   int explain_parse_error(const CLI::ParseError& error, Env& env);
 
   CLI::App app_;
+  std::vector<std::string> after_dashes_;
   std::map<const CLI::App*, std::function<int(Env&)>> runs_;
 };
 
 // Prints "policyc: message" and gives the exit code of a usage error.
 int usage_error(Env& env, const std::string& message);
+
+// The same with the exit code of the error's kind: 3 where this machine cannot do it.
+int failure(Env& env, const Error& error);
 
 // All commands of cli/commands.def.
 void add_all_commands(Cli& cli);

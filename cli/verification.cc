@@ -68,7 +68,7 @@ std::string in_kernel(const std::string& elf, const char* program,
   const auto loaded =
       bpf::LoadedObject::load(elf, {{bpf::kNodeMap, w.node}, {bpf::kPolicyMap, w.policy}});
   if (!loaded) {
-    return bpf::kernel_refuses(Error{loaded.error()})
+    return loaded.failure().kind == Error::Kind::Machine
                ? "; this kernel refuses the program"
                : "; this kernel was not asked: " + loaded.error();
   }

@@ -9,7 +9,13 @@
 namespace policyc {
 
 struct Error {
+  // What is to blame: what was asked or given, or this machine, which lacks a facility.
+  enum class Kind { Input, Machine };
   std::string message;
+  Kind kind = Kind::Input;
+
+  // The same, with the place where it happened before it.
+  Error at(const std::string& place) const { return {place + ": " + message, kind}; }
 };
 
 template <class T>
@@ -24,6 +30,8 @@ class [[nodiscard]] Expected {
   T* operator->() { return &std::get<0>(state_); }
   const T* operator->() const { return &std::get<0>(state_); }
   const std::string& error() const { return std::get<1>(state_).message; }
+  // The message with its kind, to be handed on.
+  const Error& failure() const { return std::get<1>(state_); }
 
  private:
   std::variant<T, Error> state_;

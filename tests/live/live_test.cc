@@ -350,6 +350,87 @@ TEST_F(Live, TrackedRepliesPass) {
   expect(false, "ping, no more", [&] { return pings(kFrontend); });
 }
 
+// What cannot be helped is told, and keeps nobody else from the new policies.
+TEST_F(Live, AVanishedDeviceIsToldAndTheOthersChange) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  compile("b", second_policy());
+  compile("tracked", second_policy(), "--stateful");
+  load("a", "--endpoint shop/frontend --dev front");
+  load("a", "--endpoint shop/other --dev other --attach tc");
+  load("a", "--endpoint shop/backend --dev back");
+  ASSERT_EQ(shell("ip link delete front && ip link delete other"), 0);
+  const std::string pins = " --pin " + Network::pins();
+  const std::string gone =
+      "policyc: shop/frontend on front: its device is gone; unload removes what is left of it\n"
+      "policyc: shop/other on other: its device is gone; unload removes what is left of it\n";
+  // New tables, and new programs.
+  EXPECT_EQ(run("load " + files_.path("b") + pins, 1),
+            gone + "shop/backend on back: switched to new tables\n");
+  EXPECT_EQ(run("load " + files_.path("tracked") + pins, 1),
+            gone + "shop/backend on back: replaced by a new program\n");
+  EXPECT_NE(run("status" + pins, 1).find("its device is gone"), std::string::npos);
+  // A new device of that name is for the user to give.
+  ASSERT_EQ(shell("ip link add front type dummy"), 0);
+  EXPECT_NE(run("load " + files_.path("b") + pins, 1)
+                .find("its device is gone, what is called front now is another one"),
+            std::string::npos);
+  EXPECT_EQ(run("load " + files_.path("b") + pins + " --endpoint shop/frontend --dev front", 1),
+            "policyc: shop/other on other: its device is gone; unload removes what is left of it\n"
+            "shop/backend on back: unchanged\nshop/frontend on front: loaded\n");
+  EXPECT_EQ(run("unload --endpoint shop/other" + pins), "shop/other: unloaded\n");
+  EXPECT_EQ(load("b"), "shop/backend on back: unchanged\nshop/frontend on front: unchanged\n");
+  run("unload --all -q" + pins);
+  EXPECT_FALSE(std::filesystem::exists(Network::pins()));
+  shell("ip link delete front");
+}
+
+TEST_F(Live, AProgramThatWasTakenOffIsPutThereAgain) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  compile("b", second_policy());
+  for (const char* name : {"a", "b"}) {
+    SCOPED_TRACE(name);
+    load("a", "--endpoint shop/backend --dev back --attach tc");
+    ASSERT_EQ(shell("tc qdisc delete dev back clsact"), 0);
+    expect(true, "nothing keeps the other pod out", [&] { return answered(kOther, 8081); });
+    EXPECT_NE(run("status --pin " + Network::pins(), 1).find("its program was taken off"),
+              std::string::npos);
+    EXPECT_EQ(load(name), "shop/backend on back: loaded\n");
+    expect(false, "no policy lets it in", [&] { return answered(kOther, 8081); });
+    run("status --pin " + Network::pins());
+    run("unload --all -q --pin " + Network::pins());
+  }
+}
+
+// A load that is refused half-way: what was there goes on, what is new leaves nothing.
+TEST_F(Live, AFailedLoadChangesNothing) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  const std::string pins = " --pin " + Network::pins();
+  // The kernel gives a device with a queue of another kind no clsact at its ingress.
+  ASSERT_EQ(shell("tc qdisc add dev back ingress"), 0);
+  const std::string said =
+      run("load " + files_.path("a") + pins + " --endpoint shop/backend --dev back --attach tc", 3);
+  EXPECT_NE(said.find("policyc: shop/backend on back: "), std::string::npos) << said;
+  EXPECT_EQ(run("status" + pins), "nothing is loaded\n");
+  expect(true, "nothing is loaded", [&] { return answered(kOther, 8082); });
+}
+
+TEST_F(Live, PinsNeedABpfFileSystem) {
+  POLICYC_NEEDS_NETWORK();
+  compile("a", first_policy());
+  const std::string pins = " --pin " + files_.path("pins");
+  for (const std::string& command :
+       {"load " + files_.path("a") + " --endpoint shop/backend --dev lo", std::string("status"),
+        std::string("unload --all")}) {
+    EXPECT_NE(run(command + pins, 3).find("mount -t bpf bpf /sys/fs/bpf"), std::string::npos);
+  }
+}
+
 // A datagram of three fragments. Alone, a later fragment shows no port, and only a rule for all
 // ports would let it pass; tracked, it fares as the first.
 TEST_F(Live, FragmentsFareAsTheFirstOnlyWhereTheyAreTracked) {
