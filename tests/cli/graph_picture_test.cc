@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace policyc::cli {
 namespace {
@@ -20,6 +21,7 @@ Graph graph_of(std::size_t parties) {
     ir::GraphParty p;
     p.id = "n/Pod/p" + std::to_string(i);
     p.kind = "workload";
+    p.pod = i;
     out.parties.push_back(std::move(p));
   }
   return out;
@@ -31,10 +33,9 @@ std::size_t count(const std::string& text, const std::string& what) {
   return n;
 }
 
-// What a group says of its members must be what the edges say of each of them.
-RC_GTEST_PROP(GroupParties, SayWhatTheEdgesSay, ()) {
-  const std::size_t size = *rc::gen::inRange<std::size_t>(1, 9);
-  Graph graph = graph_of(size);
+// Connections by chance; what each pair may, as the port, 0 = nothing.
+std::vector<std::vector<int>> connect(Graph& graph) {
+  const std::size_t size = graph.parties.size();
   std::vector<std::vector<int>> said(size, std::vector<int>(size, 0));
   for (std::size_t a = 0; a < size; ++a) {
     for (std::size_t b = 0; b < size; ++b) {
@@ -44,6 +45,14 @@ RC_GTEST_PROP(GroupParties, SayWhatTheEdgesSay, ()) {
         graph.edges.push_back({a, b, ports(static_cast<std::uint16_t>(said[a][b]))});
     }
   }
+  return said;
+}
+
+// What a group says of its members must be what the edges say of each of them.
+RC_GTEST_PROP(GroupParties, SayWhatTheEdgesSay, ()) {
+  const std::size_t size = *rc::gen::inRange<std::size_t>(1, 9);
+  Graph graph = graph_of(size);
+  const auto said = connect(graph);
   const std::vector<PartyGroup> groups = group_parties(graph);
   std::vector<std::size_t> group_of(size, SIZE_MAX);
   for (std::size_t g = 0; g < groups.size(); ++g) {
@@ -65,6 +74,59 @@ RC_GTEST_PROP(GroupParties, SayWhatTheEdgesSay, ()) {
     }
   }
   RC_TAG(groups.size() < size ? "some are grouped" : "none are grouped");
+}
+
+// The rows of the page, put together again, say of each pair of parties what its edge says.
+RC_GTEST_PROP(GraphPage, SaysWhatTheEdgesSay, ()) {
+  const std::size_t size = *rc::gen::inRange<std::size_t>(1, 9);
+  Graph graph = graph_of(size);
+  const auto said = connect(graph);
+  const auto data = nlohmann::json::parse(graph_page_data(graph, false));
+  std::size_t pairs = 0;
+  for (std::size_t i = 0; i < data["sources"].size(); ++i) {
+    std::vector<std::size_t> row;
+    const auto& runs = data["rows"][i];
+    for (std::size_t k = 0; k < runs.size(); k += 2) {
+      row.insert(row.end(), runs[k + 1].get<std::size_t>(), runs[k].get<std::size_t>());
+    }
+    RC_ASSERT(row.size() == data["targets"].size());
+    for (std::size_t j = 0; j < row.size(); ++j) {
+      const std::string words = data["says"][row[j]]["words"];
+      for (const std::string from : data["groups"][data["sources"][i].get<std::size_t>()]) {
+        for (const std::string into : data["groups"][data["targets"][j].get<std::size_t>()]) {
+          if (from == into) continue;
+          const int port = said[std::stoul(from.substr(7))][std::stoul(into.substr(7))];
+          RC_ASSERT(words == (port == 0 ? "nothing" : "TCP/" + std::to_string(port)));
+          ++pairs;
+        }
+      }
+    }
+  }
+  RC_ASSERT(pairs == size * (size - 1));
+}
+
+// Parties that all differ: the most that a picture takes.
+TEST(GraphPage, IsSmallWhateverTheConnections) {
+  Graph graph = graph_of(kMostParties);
+  for (std::size_t a = 0; a < kMostParties; ++a) {
+    for (std::size_t b = 0; b < kMostParties; ++b) {
+      if (a == b || (a * 31 + b * 17 + a * b) % 3 == 0) continue;
+      graph.edges.push_back({a, b, ports(static_cast<std::uint16_t>(1 + (a * b) % 40))});
+    }
+  }
+  EXPECT_GT(group_parties(graph).size(), kMostParties - 100);
+  const std::string page = graph_html(ir::World{}, graph, false);
+  EXPECT_LT(page.size(), 3'000'000U);
+  EXPECT_GT(page.size(), 300'000U);
+}
+
+TEST(GraphPage, NamesCannotEndTheScript) {
+  Graph graph = graph_of(2);
+  graph.parties[0].id = "</script><b>";
+  const std::string page = graph_html(ir::World{}, graph, false);
+  EXPECT_EQ(count(page, "</script>"), 1U);
+  const auto data = nlohmann::json::parse(graph_page_data(graph, false));
+  EXPECT_EQ(data["groups"][0][0], "</script><b>");
 }
 
 TEST(GroupParties, LeaveApartWhatCannotBeTold) {
