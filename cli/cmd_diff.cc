@@ -26,6 +26,7 @@ namespace {
 
 struct DiffOptions : EngineOptions {
   std::vector<std::string> arguments;  // BASE, HEAD, and with --git the paths
+  std::size_t after_dashes = 0;        // how many of them stood behind `--`
   std::vector<std::string> both;       // --both PATH
   bool git = false;
   std::string format = "text", fail_on, allow, flows;
@@ -69,16 +70,39 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
       usage_error(env, "diff --git wants BASE and HEAD: two revisions, then paths");
       return false;
     }
-    // What is a path and no revision begins the paths: HEAD is then the working tree.
+    // Behind `--` stand paths. Else what is a path and no revision begins them. Where one revision
+    // is left HEAD is the working tree.
     std::error_code ignored;
-    const bool working_tree =
-        o.arguments.size() == 1 ||
-        (std::filesystem::exists(o.arguments[1], ignored) && !GitTree::is_revision(o.arguments[1]));
-    std::vector<std::string> paths(o.arguments.begin() + (working_tree ? 1 : 2), o.arguments.end());
+    std::size_t revisions = std::min<std::size_t>(o.arguments.size(), 2);
+    if (o.after_dashes != 0) {
+      revisions = o.arguments.size() - o.after_dashes;
+    } else if (revisions == 2 && std::filesystem::exists(o.arguments[1], ignored) &&
+               !GitTree::is_revision(o.arguments[1])) {
+      revisions = 1;
+    }
+    if (revisions == 0 || revisions > 2) {
+      usage_error(env, "diff --git wants one revision or two before `--`, and paths behind it");
+      return false;
+    }
+    const bool working_tree = revisions == 1;
+    std::vector<std::string> paths(o.arguments.begin() + static_cast<std::ptrdiff_t>(revisions),
+                                   o.arguments.end());
     if (paths.empty()) paths = {"."};
-    const auto take = [&](const std::string& revision, std::optional<GitTree>& tree,
+    // What one side has and the other lacks is added or removed.
+    const auto lacks = [&](std::size_t side, const std::string& path) {
+      return side < revisions ? !GitTree::has(o.arguments[side], path)
+                              : !std::filesystem::exists(path, ignored);
+    };
+    const auto present = [&](std::size_t side) {
+      std::vector<std::string> out;
+      std::copy_if(paths.begin(), paths.end(), std::back_inserter(out),
+                   [&](const std::string& p) { return !lacks(side, p) || lacks(1 - side, p); });
+      return out;
+    };
+    const auto take = [&](std::size_t side, std::optional<GitTree>& tree,
                           frontend::LoadOptions& load) {
-      auto extracted = GitTree::extract(revision, paths);
+      const std::string& revision = o.arguments[side];
+      auto extracted = GitTree::extract(revision, present(side));
       if (!extracted) {
         usage_error(env, extracted.error());
         return false;
@@ -89,11 +113,11 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
       load.shown_prefix = revision + ":";
       return true;
     };
-    if (!take(o.arguments[0], sides.base_tree, base)) return false;
+    if (!take(0, sides.base_tree, base)) return false;
     if (!working_tree) {
-      if (!take(o.arguments[1], sides.head_tree, head)) return false;
+      if (!take(1, sides.head_tree, head)) return false;
     } else {
-      head.paths = paths;  // the working tree
+      head.paths = present(1);
     }
   }
   for (frontend::LoadOptions* load : {&base, &head}) {
@@ -420,6 +444,7 @@ void add_diff(Cli& cli) {
               "  policyc diff policies-before/ policies-after/ --both cluster-dump.yaml\n"
               "  policyc diff --git main HEAD manifests/ --fail-on opened\n"
               "  policyc diff --git HEAD manifests/          # with the working tree\n"
+              "  policyc diff --git main -- gone.yaml        # a file that one side lacks\n"
               "  policyc diff . --without cnp/shop/allow-frontend\n"
               "  policyc diff --format csv a/ b/ > intended.csv && policyc diff a/ b/ "
               "--fail-on any --allow intended.csv");
@@ -440,7 +465,10 @@ void add_diff(Cli& cli) {
                       "CSV of intended changes, as --format csv writes it");
   command->add_option("--flows", options->flows,
                       "recorded flows (flows.json or Hubble): which change their verdict");
-  cli.on_run(command, [options](Env& env) { return diff(*options, env); });
+  cli.on_run(command, [options, &cli](Env& env) {
+    options->after_dashes = cli.after_dashes().size();
+    return diff(*options, env);
+  });
 }
 
 }  // namespace policyc::cli

@@ -50,6 +50,11 @@ bool GitTree::is_revision(const std::string& text) {
   return !run({"git", "cat-file", "-e", text + "^{tree}"}, "/dev/null");
 }
 
+bool GitTree::has(const std::string& revision, const std::string& path) {
+  if (revision.empty() || revision[0] == '-') return false;
+  return !run({"git", "cat-file", "-e", revision + ":./" + path}, "/dev/null");
+}
+
 Expected<GitTree> GitTree::extract(const std::string& revision,
                                    const std::vector<std::string>& paths) {
   if (revision.empty() || revision[0] == '-') {
@@ -63,6 +68,7 @@ Expected<GitTree> GitTree::extract(const std::string& revision,
   GitTree tree(folder);
   const std::string archive = folder + "/.tar";
   const std::string errors = folder + "/.errors";
+  if (paths.empty()) return tree;
   std::vector<std::string> words = {"git",    "archive", "--format=tar", "-o", archive,
                                     revision, "--"};
   words.insert(words.end(), paths.begin(), paths.end());

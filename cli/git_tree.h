@@ -14,8 +14,11 @@ class GitTree {
  public:
   // Whether git knows the text as a revision.
   static bool is_revision(const std::string& text);
+  // Whether the revision has the path, which is relative to the working directory.
+  static bool has(const std::string& revision, const std::string& path);
   // `paths` are relative to the working directory, which lies in the repository; files of
-  // `revision` under them are extracted. Errors say what git said.
+  // `revision` under them are extracted, none where there are no paths. Errors say what git
+  // said.
   static Expected<GitTree> extract(const std::string& revision,
                                    const std::vector<std::string>& paths);
   GitTree(GitTree&& other) noexcept : folder_(std::move(other.folder_)) { other.folder_.clear(); }

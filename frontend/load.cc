@@ -28,12 +28,21 @@ std::string_view api_group(std::string_view api_version) {
   return slash == std::string_view::npos ? std::string_view() : api_version.substr(0, slash);
 }
 
-// The two words as UTF-16 of either byte order holds them.
-constexpr std::string_view kUtf16ApiVersion("a\0p\0i\0V\0e\0r\0s\0i\0o\0n", 19);
-constexpr std::string_view kUtf16Kind("k\0i\0n\0d", 7);
-
 bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
+}
+
+// Whether the two words of every Kubernetes object stand in the text; also where it is UTF-16 or
+// UTF-32, which have NUL bytes beside the letters.
+bool looks_like_object(std::string_view text) {
+  std::string letters;
+  if (contains(text, std::string_view("\0", 1))) {
+    letters.reserve(text.size());
+    std::copy_if(text.begin(), text.end(), std::back_inserter(letters),
+                 [](char c) { return c != '\0'; });
+    text = letters;
+  }
+  return contains(text, "apiVersion") && contains(text, "kind");
 }
 
 // The names of all policy kinds end in one of these.
@@ -266,8 +275,7 @@ class Loader {
       templates_.push_back({file, 0, 0});
       return true;
     }
-    const bool manifest = (contains(text, "apiVersion") && contains(text, "kind")) ||
-                          (contains(text, kUtf16ApiVersion) && contains(text, kUtf16Kind));
+    const bool manifest = looks_like_object(text);
     const std::string_view name = std::string_view(path).substr(path.rfind('/') + 1);
     const bool kustomization = name == "kustomization.yaml" || name == "kustomization.yml";
     if (!manifest && !policy && !files_[i].named && !kustomization) {

@@ -334,8 +334,12 @@ class YamlBuilder {
            fmt::format("the file has {} bytes; the limit is {}", text_.size(), limits_.file_bytes));
       return false;
     }
-    if (starts("\xFF\xFE") || starts("\xFE\xFF")) {
-      fail(DiagCode::NotUtf8, at(0), "the file is UTF-16").help = "save it as UTF-8";
+    // By the byte order mark; that of UTF-32 begins as the one of UTF-16 does.
+    using namespace std::string_view_literals;
+    const bool utf32 = starts("\xFF\xFE\0\0"sv) || starts("\0\0\xFE\xFF"sv);
+    if (utf32 || starts("\xFF\xFE") || starts("\xFE\xFF")) {
+      fail(DiagCode::NotUtf8, at(0), utf32 ? "the file is UTF-32" : "the file is UTF-16").help =
+          "save it as UTF-8";
       return false;
     }
     if (auto bad = find_bad_utf8(text_)) {

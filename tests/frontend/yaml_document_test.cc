@@ -1,6 +1,5 @@
 // The YAML reader: types, ranges, hostile input, and yaml-cpp's emitter as a second opinion.
 #include "frontend/yaml_document.h"
-#include "ir/base/diag_code.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -8,6 +7,8 @@
 #include <yaml-cpp/yaml.h>
 
 #include <chrono>
+
+#include "ir/base/diag_code.h"
 
 namespace policyc::frontend {
 namespace {
@@ -229,6 +230,13 @@ TEST(YamlHostile, Encodings) {
                                   6)),
                  DiagCode::NotUtf8, "UTF-16");
   expect_refused(Read(std::string("\xFE\xFF\0a\0:", 6)), DiagCode::NotUtf8, "UTF-16");
+  expect_refused(Read(std::string("\xFF\xFE\0\0a\0\0\0:\0\0\0", 12)), DiagCode::NotUtf8, "UTF-32");
+  expect_refused(Read(std::string("\0\0\xFE\xFF\0\0\0a\0\0\0:", 12)), DiagCode::NotUtf8, "UTF-32");
+  // A NUL character after the mark of UTF-16 is no mark of UTF-32.
+  expect_refused(Read(std::string("\xFF\xFE"
+                                  "a\0\0\0",
+                                  6)),
+                 DiagCode::NotUtf8, "UTF-16");
   expect_refused(Read(std::string("a: \0b\n", 6)), DiagCode::NotUtf8, "NUL");
   expect_refused(Read("a: \xFF\n"), DiagCode::NotUtf8, "0xFF");
   expect_refused(Read("a: \xC0\xAF\n"), DiagCode::NotUtf8, "0xC0");      // overlong
