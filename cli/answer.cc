@@ -245,12 +245,14 @@ std::string_view any_pod_word(OpenAnswer::Kind kind) {
   return "";
 }
 
-std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources) {
+std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources,
+                                       bool requests) {
   switch (any_pod.kind) {
     case OpenAnswer::Kind::Holds:
-      return {
+      return {fmt::format(
           "for every pod with a network of its own that could exist, too: no ingress rule of the "
-          "targets lets one in"};
+          "targets lets {} in",
+          requests ? "such a request" : "one")};
     case OpenAnswer::Kind::Unknown:
       return {"for pods that are not in the input: not decided, " + any_pod.why};
     case OpenAnswer::Kind::Fails:

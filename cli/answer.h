@@ -30,7 +30,9 @@ std::vector<std::string> explain_verdict(const ir::World& world, const SourceMap
 
 // What an answer about every pod that could exist adds to one about the pods of the input.
 std::string_view any_pod_word(OpenAnswer::Kind kind);  // "holds", "fails", "not decided"
-std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources);
+// `requests`: the claim was about HTTP requests.
+std::vector<std::string> any_pod_lines(const OpenAnswer& any_pod, const SourceMap& sources,
+                                       bool requests);
 
 // "GET /a to default/backend on TCP/80"
 std::string flow_text(const ir::World& world, const ir::Flow& flow);

@@ -8,6 +8,8 @@
 
 #include "cli/flows.h"
 #include "cli/question.h"
+#include "ir/base/text.h"
+#include "ir/filters.h"
 #include "ir/identity.h"
 #include "ir/resolve.h"
 
@@ -15,13 +17,6 @@ namespace policyc::cli {
 namespace {
 
 using frontend::YamlNode;
-
-std::string lower(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return text;
-}
 
 // "5432/TCP", "8000-8010", "53/UDP", "icmp": TCP, UDP and SCTP where no protocol is named.
 std::optional<std::vector<ir::PortSpan>> parse_ports(const std::string& text) {
@@ -54,6 +49,45 @@ std::optional<std::vector<ir::PortSpan>> parse_ports(const std::string& text) {
   std::vector<ir::PortSpan> out;
   for (const ir::Protocol p : protocols) out.push_back({p, *first, *last, ""});
   return out;
+}
+
+// "http", "metrics/TCP": letters, digits and dashes, a letter among them.
+std::optional<NamedPort> parse_port_name(const std::string& text) {
+  NamedPort out;
+  const std::size_t slash = text.find('/');
+  if (slash != std::string::npos) {
+    out.protocol = parse_protocol(text.substr(slash + 1));
+    const bool ported = out.protocol == ir::kProtoTcp || out.protocol == ir::kProtoUdp ||
+                        out.protocol == ir::kProtoSctp;
+    if (!ported) return std::nullopt;
+  }
+  out.name = lower(text.substr(0, slash));
+  constexpr const char* kLetters = "abcdefghijklmnopqrstuvwxyz";
+  const bool plain =
+      out.name.find_first_not_of(kLetters + std::string("0123456789-")) == std::string::npos;
+  const bool letter = out.name.find_first_of(kLetters) != std::string::npos;
+  constexpr std::size_t kLongest = 15;
+  if (!plain || !letter || out.name.size() > kLongest) return std::nullopt;
+  return out;
+}
+
+constexpr const char* kPing = "ping";
+
+// Echo requests of both families.
+std::vector<ir::PortSpan> ping_ports() {
+  return {{ir::kProtoIcmp, 8, 8, ""}, {ir::kProtoIcmp6, 128, 128, ""}};
+}
+
+// One port of a claim. False where the text is none.
+bool add_port(const std::string& text, Claim& claim) {
+  const auto spans = lower(text) == kPing ? std::optional(ping_ports()) : parse_ports(text);
+  if (spans) {
+    claim.ports.insert(claim.ports.end(), spans->begin(), spans->end());
+    return true;
+  }
+  const auto name = parse_port_name(text);
+  if (name) claim.port_names.push_back(*name);
+  return name.has_value();
 }
 
 bool is_method(const std::string& word) {
@@ -130,14 +164,17 @@ std::optional<Expected<Claim>> parse_claim(const std::string& sentence) {
   } else {
     return std::nullopt;
   }
-  static const std::vector<std::string> kVerbs = {"reach", "reaches", "connect", "connects",
-                                                  "talk",  "talks",   "can",     "may"};
+  static const std::vector<std::string> kVerbs = {"reach", "reaches", "connect", "connects", "talk",
+                                                  "talks", "ping",    "pings",   "can",      "may"};
   const auto is_verb = [](const std::string& w) {
     return std::find(kVerbs.begin(), kVerbs.end(), lower(w)) != kVerbs.end();
   };
   std::size_t i = 1;
   while (i < words.size() && !is_verb(words[i])) subject.push_back(words[i++]);
-  while (i < words.size() && is_verb(words[i]) && words[i] != "CONNECT") ++i;
+  bool ping = false;
+  for (; i < words.size() && is_verb(words[i]) && words[i] != "CONNECT"; ++i) {
+    ping = ping || lower(words[i]) == kPing || lower(words[i]) == "pings";
+  }
   if (i < words.size() && is_method(words[i])) {
     RequestSet request;
     request.method = words[i++];
@@ -159,12 +196,12 @@ std::optional<Expected<Claim>> parse_claim(const std::string& sentence) {
   if (i < words.size()) {
     ++i;
     if (i < words.size() && lower(words[i]) == "port") ++i;
-    const auto ports = i < words.size() ? parse_ports(words[i]) : std::nullopt;
-    if (!ports || i + 1 != words.size()) {
-      return Error{"behind `on` stands one port, like 5432, 53/UDP or 8000-8010/TCP"};
+    if (ping) return Error{"a ping goes to no port; leave `on` out"};
+    if (i + 1 != words.size() || !add_port(words[i], out)) {
+      return Error{"behind `on` stands one port, like 5432, 53/UDP, 8000-8010/TCP or http"};
     }
-    out.ports = *ports;
   }
+  if (ping) out.ports = ping_ports();
   if (object.empty()) return Error{"the sentence names no target"};
   auto from = parse_set(subject);
   if (!from) return Error{from.error()};
@@ -202,6 +239,9 @@ ClaimWorld::ClaimWorld(const ir::World& world, std::string ns)
     } else {
       p.address = pod.ips.front();
     }
+    for (std::size_t n = 0; world.settings.host_firewall && n < world.inventory.nodes.size(); ++n) {
+      if (world.inventory.nodes[n].name == pod.node) p.node = n;
+    }
     parties_.push_back(std::move(p));
   }
 }
@@ -226,41 +266,19 @@ Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) c
     const auto side = resolve_side(world_, set.name, ns_);
     if (!side) return Error{side.error()};
     std::vector<ir::GraphParty> named;
-    for (const ir::Party& party : side->parties) {
-      bool found = false;
+    ResolvedSide rest = side->pod_by_pod();
+    std::erase_if(rest.parties, [&](const ir::Party& party) {
+      // The world is the block without any prefix of its own, and those with one.
+      const auto* entity = std::get_if<ir::EntityParty>(&party);
+      if (entity == nullptr || !entity->entity.starts_with("world")) return false;
       for (const ir::GraphParty& p : out) {
-        const auto* pod = std::get_if<ir::PodParty>(&party);
-        // One pod stands for all of its identity in its namespace.
-        const auto identity = [&] {
-          const ir::Pod& named_pod = world_.inventory.pods[pod->pod];
-          const bool host = named_pod.host_network || world_.inventory.pods[p.pod].host_network;
-          return host ? p.pod == pod->pod
-                      : p.labels == ir::pod_identity(world_.inventory, world_.settings, named_pod);
-        };
-        const bool same = pod != nullptr && p.pod != SIZE_MAX ? identity() : party_of(p) == party;
-        if (!same) continue;
-        found = true;
-        named.push_back(p);
+        if (p.kind == "cidr" || p.id == entity->entity) named.push_back(p);
       }
-      if (const auto* address = std::get_if<ir::AddressParty>(&party); address && !found) {
-        ir::GraphParty p;
-        p.id = address->ip.str();
-        p.kind = "cidr";
-        p.address = address->ip;
-        named.push_back(std::move(p));
-      } else if (const auto* entity = std::get_if<ir::EntityParty>(&party);
-                 entity && !found && !entity->entity.starts_with("world")) {
-        named.push_back(
-            {entity->entity, "entity", ir::entity_identity(entity->entity), SIZE_MAX, {}, ""});
-      } else if (entity && !found) {
-        // The world is the block without any prefix of its own, and those with one.
-        for (const ir::GraphParty& p : out) {
-          if (p.kind == "cidr" || p.id == entity->entity) named.push_back(p);
-        }
-      } else if (!found) {
-        return Error{fmt::format("`{}` stands for nobody whom lists know", set.name)};
-      }
-    }
+      return true;
+    });
+    auto others = parties_of_side(world_, out, rest, set.name);
+    if (!others) return others;
+    named.insert(named.end(), others->begin(), others->end());
     out = std::move(named);
   }
   const auto inside = [](const std::vector<ir::GraphParty>& list, const ir::GraphParty& p) {
@@ -284,8 +302,8 @@ Expected<std::vector<ir::GraphParty>> ClaimWorld::members(const PartySet& set) c
   return out;
 }
 
-Expected<std::vector<ClaimWorld::Targets>> ClaimWorld::targets(
-    const PartySet& set, const std::vector<ir::PortSpan>& ports) const {
+Expected<std::vector<ClaimWorld::Targets>> ClaimWorld::targets(const PartySet& set,
+                                                               const Claim& claim) const {
   const auto all = members(set);
   if (!all) return Error{all.error()};
   std::vector<Targets> out;
@@ -299,51 +317,92 @@ Expected<std::vector<ClaimWorld::Targets>> ClaimWorld::targets(
       same->parties.push_back(party);
     }
   };
+  const auto is = [](const NamedPort& asked, const std::string& name, ir::Protocol protocol) {
+    return asked.name == lower(name) && (!asked.protocol || *asked.protocol == protocol);
+  };
+  const auto nobody = [&] {
+    const NamedPort& asked = claim.port_names.front();
+    return Error{fmt::format(
+        "no target has a port named `{}`{}", asked.name,
+        asked.protocol ? fmt::format(" of {}", ir::protocol_name(*asked.protocol)) : "")};
+  };
   if (!set.name.empty()) {
     const auto side = resolve_side(world_, set.name, ns_);
     if (side && side->service && !side->service->ports.empty()) {
-      if (!has_service_port(*side->service, ports)) return Error{lacks_port(*side->service, ports)};
+      const ir::Service& service = *side->service;
+      std::vector<ir::PortSpan> wanted = claim.ports;
+      for (const NamedPort& asked : claim.port_names) {
+        for (const ir::ServicePort& p : service.ports) {
+          if (is(asked, p.name, p.protocol) || is(asked, p.target_name, p.protocol)) {
+            wanted.push_back({p.protocol, p.port, p.port, ""});
+          }
+        }
+      }
+      if (wanted.empty() && !claim.port_names.empty()) {
+        return Error{lacks_port(service, "named " + claim.port_names.front().name)};
+      }
+      if (!has_service_port(service, wanted)) return Error{lacks_port(service, wanted)};
       for (const ir::GraphParty& p : *all) {
-        const auto spans = back_end_spans(world_, *side->service, party_of(p), ports);
+        const auto spans = back_end_spans(world_, service, party_of(p), wanted);
         if (!spans.empty()) add(p, spans);
       }
       return out;
     }
   }
   for (const PartySet& s : set.any_of) {
-    const auto some = targets(s, ports);
+    const auto some = targets(s, claim);
     if (!some) return some;
     for (const Targets& t : *some) {
       for (const ir::GraphParty& p : t.parties) add(p, t.ports);
     }
   }
-  if (set.any_of.empty()) out.push_back({*all, ports});
+  if (!set.any_of.empty()) return out;
+  if (claim.port_names.empty()) {
+    out.push_back({*all, claim.ports});
+    return out;
+  }
+  for (const ir::GraphParty& p : *all) {
+    std::vector<ir::PortSpan> wanted = claim.ports;
+    for (const NamedPort& asked : claim.port_names) {
+      for (const ir::Protocol protocol : {ir::kProtoTcp, ir::kProtoUdp, ir::kProtoSctp}) {
+        if (p.pod == SIZE_MAX || (asked.protocol && *asked.protocol != protocol)) continue;
+        const auto number =
+            ir::ingress_ports(world_.inventory.pods[p.pod]).find(asked.name, protocol);
+        if (number) wanted.push_back({protocol, *number, *number, ""});
+      }
+    }
+    if (!wanted.empty()) add(p, wanted);
+  }
+  if (out.empty()) return nobody();
   return out;
+}
+
+Expected<RequestLanguage> ClaimWorld::requests(const RequestSet& r) const {
+  auto language = RequestLanguage::matching(r.not_method ? "" : r.method, r.not_path ? "" : r.path,
+                                            r.not_host ? "" : r.host);
+  for (const auto& [negated, method, path, host] :
+       {std::tuple(r.not_method, r.method, std::string(), std::string()),
+        std::tuple(r.not_path, std::string(), r.path, std::string()),
+        std::tuple(r.not_host, std::string(), std::string(), r.host)}) {
+    if (!negated || !language) continue;
+    const auto without = RequestLanguage::matching(method, path, host);
+    if (!without) return without;
+    language = language->subtract(*without);
+  }
+  return language;
 }
 
 Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
   auto from = members(claim.from);
   if (!from) return Error{from.error()};
-  const auto to = targets(claim.to, claim.ports);
+  const auto to = targets(claim.to, claim);
   if (!to) return Error{to.error()};
   ReachClaim reach;
   reach.from = std::move(*from);
   reach.allow = claim.allow;
   if (claim.requests) {
-    const RequestSet& r = *claim.requests;
-    auto language = RequestLanguage::matching(r.not_method ? "" : r.method,
-                                              r.not_path ? "" : r.path, r.not_host ? "" : r.host);
+    auto language = requests(*claim.requests);
     if (!language) return Error{language.error()};
-    for (const auto& [negated, method, path, host] :
-         {std::tuple(r.not_method, r.method, std::string(), std::string()),
-          std::tuple(r.not_path, std::string(), r.path, std::string()),
-          std::tuple(r.not_host, std::string(), std::string(), r.host)}) {
-      if (!negated) continue;
-      const auto without = RequestLanguage::matching(method, path, host);
-      if (!without) return Error{without.error()};
-      language = language->subtract(*without);
-      if (!language) return Error{language.error()};
-    }
     reach.requests = std::move(*language);
   }
   ReachResult out;
@@ -363,11 +422,14 @@ Expected<ReachResult> ClaimWorld::decide(const Claim& claim) const {
   return out;
 }
 
-// Connectivity judges pods only. Under the host firewall nodes refuse, too: what passes by it may
-// not pass.
+// Under the host firewall nodes refuse, too. Where the input does not say which nodes there are,
+// what passes by Connectivity may not pass.
 void ClaimWorld::about_nodes(const Claim& claim, const std::vector<ir::GraphParty>& from,
                              const std::vector<Targets>& to, ReachResult& result) const {
-  const auto node = [&](const ir::GraphParty& p) { return stands_for_node(world_, party_of(p)); };
+  const auto unjudged = [&](const ir::Party& p) {
+    return !std::holds_alternative<ir::NodeParty>(p) && stands_for_node(world_, p);
+  };
+  const auto node = [&](const ir::GraphParty& p) { return unjudged(party_of(p)); };
   const auto some = [&](const std::vector<ir::GraphParty>& list) {
     return std::any_of(list.begin(), list.end(), node);
   };
@@ -376,12 +438,14 @@ void ClaimWorld::about_nodes(const Claim& claim, const std::vector<ir::GraphPart
           ? result.kind == ReachResult::Kind::Holds &&
                 (some(from) || std::any_of(to.begin(), to.end(),
                                            [&](const Targets& t) { return some(t.parties); }))
-          : result.counterexample && (stands_for_node(world_, result.counterexample->from) ||
-                                      stands_for_node(world_, result.counterexample->to));
+          : result.counterexample &&
+                (unjudged(result.counterexample->from) || unjudged(result.counterexample->to));
   if (!open) return;
   result.kind = ReachResult::Kind::Unknown;
   result.counterexample.reset();
-  result.why = "claims do not judge the host firewall; ask `can A reach B` of the nodes";
+  result.why =
+      "the host firewall is on, and the input does not say which nodes there are; ask `can A reach "
+      "B` of the nodes";
 }
 
 namespace {
@@ -433,9 +497,15 @@ std::optional<ir::Selector> any_pods(const PartySet& set) {
 }  // namespace
 
 std::optional<OpenAnswer> ClaimWorld::decide_for_any_pod(const Claim& claim) const {
-  if (claim.allow || claim.requests) return std::nullopt;
   auto from = any_pods(claim.from);
-  const auto to = targets(claim.to, claim.ports);
+  if (from && claim.allow) {
+    OpenAnswer out;
+    out.why =
+        "since a claim about every pod is one about those of the input: a pod that could exist may "
+        "be one that some policy keeps back";
+    return out;
+  }
+  const auto to = targets(claim.to, claim);
   if (!from || !to || to->size() != 1) return std::nullopt;
   OpenClaim open;
   open.from = std::move(*from);
@@ -445,6 +515,11 @@ std::optional<OpenAnswer> ClaimWorld::decide_for_any_pod(const Claim& claim) con
     open.to.push_back(p.pod);
   }
   if (open.to.empty()) return std::nullopt;
+  if (claim.requests) {
+    auto language = requests(*claim.requests);
+    if (!language) return std::nullopt;
+    open.requests = std::move(*language);
+  }
   return no_pod_reaches(world_, open);
 }
 
@@ -574,12 +649,10 @@ class TestReader {
     claim.allow = expect == "allow";
     if (const YamlNode* ports = node.get("ports")) {
       const auto one = [&](const YamlNode& p) {
-        const auto spans = parse_ports(std::string(p.text));
-        if (!spans) {
-          return fail(
-              p, fmt::format("`{}` is no port; write 5432, 53/UDP, 8000-8010/TCP or ICMP", p.text));
-        }
-        claim.ports.insert(claim.ports.end(), spans->begin(), spans->end());
+        if (add_port(std::string(p.text), claim)) return;
+        fail(p, fmt::format("`{}` is no port; write 5432, 53/UDP, 8000-8010/TCP, 8/ICMP, ping or "
+                            "the name of one",
+                            p.text));
       };
       if (ports->is_sequence()) {
         for (const frontend::YamlRef& p : ports->items) one(*p.node);

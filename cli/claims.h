@@ -1,5 +1,5 @@
 // Sentences and assertion files with quantifiers: "no pod outside namespace shop reaches db on
-// 5432" (interfaces.md §5, §8).
+// 5432".
 #pragma once
 
 #include <memory>
@@ -32,9 +32,16 @@ struct RequestSet {
   bool not_method = false, not_path = false, not_host = false;
 };
 
+// A port by its name: of the target's containers, or of the Service that is the target.
+struct NamedPort {
+  std::string name;
+  std::optional<ir::Protocol> protocol;  // nullopt = any
+};
+
 struct Claim {
   PartySet from, to;
-  std::vector<ir::PortSpan> ports;  // empty = all
+  std::vector<ir::PortSpan> ports;  // with port_names, empty = all
+  std::vector<NamedPort> port_names;
   std::optional<RequestSet> requests;
   bool allow = false;
 };
@@ -51,9 +58,9 @@ class ClaimWorld {
   // Errors: names that stand for nobody, selectors that do not parse, expressions that no automaton
   // can hold.
   Expected<ReachResult> decide(const Claim& claim) const;
-  // Whether a claim that holds of the input holds whatever pods there are, too. nullopt where that
-  // is no question: the claim is not about pods by namespace and labels, it is about requests, or
-  // says that everybody may.
+  // Whether a claim that holds of the input holds whatever pods there are, too; Unknown for claims
+  // that everybody may. nullopt where that is no question: the claim is not about pods by namespace
+  // and labels.
   std::optional<OpenAnswer> decide_for_any_pod(const Claim& claim) const;
 
  private:
@@ -63,9 +70,10 @@ class ClaimWorld {
     std::vector<ir::PortSpan> ports;
   };
   Expected<std::vector<ir::GraphParty>> members(const PartySet& set) const;
-  // The back ends of a Service are meant on the ports that its own lead to.
-  Expected<std::vector<Targets>> targets(const PartySet& set,
-                                         const std::vector<ir::PortSpan>& ports) const;
+  // The back ends of a Service are meant on the ports that its own lead to. Targets without a port
+  // of a name that is asked for are left out; an error where all are.
+  Expected<std::vector<Targets>> targets(const PartySet& set, const Claim& claim) const;
+  Expected<RequestLanguage> requests(const RequestSet& set) const;
   void about_nodes(const Claim& claim, const std::vector<ir::GraphParty>& from,
                    const std::vector<Targets>& to, ReachResult& result) const;
 

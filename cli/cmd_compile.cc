@@ -48,12 +48,13 @@ bool choose_endpoints(const CompileCommand& options, const ir::World& world,
       usage_error(env, fmt::format("--endpoint: {}", side.error()));
       return false;
     }
+    const std::vector<ir::Party> parties = side->pod_by_pod().parties;
     const std::size_t before = out.size();
     for (std::size_t v = 0; v < resolved.views.size(); ++v) {
       const auto& endpoints = resolved.views[v].endpoints;
       for (std::size_t e = 0; e < endpoints.size(); ++e) {
         const bool wanted =
-            std::any_of(side->parties.begin(), side->parties.end(), [&](const ir::Party& party) {
+            std::any_of(parties.begin(), parties.end(), [&](const ir::Party& party) {
               if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
                 return std::find(endpoints[e].pods.begin(), endpoints[e].pods.end(), pod->pod) !=
                        endpoints[e].pods.end();

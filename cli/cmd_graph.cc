@@ -18,29 +18,41 @@ struct GraphOptions : EngineOptions {
   std::string format = "text";
   std::string direction;
   bool exposure = false;
-  GraphFilter filter;
+  std::string from, to, focus;  // names
 };
+
+// The parties that --from, --to and --focus name. False after a message.
+bool read_filter(const GraphOptions& options, const Engine& engine,
+                 const std::vector<ir::GraphParty>& parties, GraphFilter& out, Env& env) {
+  for (const auto& [name, ids] :
+       {std::pair(&options.from, &out.from), std::pair(&options.to, &out.to),
+        std::pair(&options.focus, &out.focus)}) {
+    if (name->empty()) continue;
+    auto meant = party_ids(engine.world, parties, *name, options.common.load.default_namespace);
+    if (!meant) {
+      usage_error(env, meant.error());
+      return false;
+    }
+    *ids = std::move(*meant);
+  }
+  return true;
+}
 
 int show_exposure(GraphOptions& options, const Engine& engine, Env& env) {
   if (options.format != "text" && options.format != "json") {
     return usage_error(env, "--exposure prints text or json");
   }
-  if (options.direction == "egress" || !options.filter.from.empty()) {
+  if (options.direction == "egress" || !options.from.empty()) {
     return usage_error(env, "--exposure is about the ingress of workloads, whoever the source is");
   }
   std::vector<Exposure> list = exposure(engine.world);
-  const auto unwanted = [&](const Exposure& e) {
-    const ir::Pod& pod = engine.world.inventory.pods[e.pod];
-    ir::GraphParty party;
-    party.id = fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name);
-    party.kind = "workload";
-    return !is_named(party, options.filter.to) || !is_named(party, options.filter.focus);
-  };
-  const std::size_t all = list.size();
-  list.erase(std::remove_if(list.begin(), list.end(), unwanted), list.end());
-  if (list.empty() && all > 0) return usage_error(env, "no workload has the name that was given");
-  env.out << (options.format == "json" ? exposure_json(engine.world, list)
-                                       : exposure_text(engine.world, list));
+  GraphFilter filter;
+  if (!read_filter(options, engine, ir::subject_parties(engine.world), filter, env)) return kUsage;
+  std::erase_if(list, [&](const Exposure& e) {
+    const std::string& id = e.party.id;
+    return !GraphFilter::takes(filter.to, id) || !GraphFilter::takes(filter.focus, id);
+  });
+  env.out << (options.format == "json" ? exposure_json(list) : exposure_text(list));
   if (list.empty()) fmt::print(env.err, "policyc: no pods or workloads in the input\n");
   const bool open =
       std::any_of(list.begin(), list.end(), [](const Exposure& e) { return !e.unknown.empty(); });
@@ -55,23 +67,14 @@ int graph(GraphOptions& options, Env& env) {
     return usage_error(env, "neither policies nor pods or workloads in the input: nothing to draw");
   }
   if (options.exposure) return show_exposure(options, engine, env);
-  if (options.direction == "ingress") options.filter.direction = ir::Direction::Ingress;
-  if (options.direction == "egress") options.filter.direction = ir::Direction::Egress;
   const ir::Resolved resolved =
       ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
   const auto parties = ir::graph_parties(engine.world, resolved);
-  for (const std::string* name :
-       {&options.filter.from, &options.filter.to, &options.filter.focus}) {
-    if (std::none_of(parties.begin(), parties.end(),
-                     [&](const ir::GraphParty& p) { return is_named(p, *name); }) &&
-        !name->empty()) {
-      return usage_error(env,
-                         fmt::format("`{}` is no party of this graph; without --from, --to and "
-                                     "--focus all are listed",
-                                     *name));
-    }
-  }
-  const Graph g = build_graph(engine.world, resolved, options.filter);
+  GraphFilter filter;
+  if (!read_filter(options, engine, parties, filter, env)) return kUsage;
+  if (options.direction == "ingress") filter.direction = ir::Direction::Ingress;
+  if (options.direction == "egress") filter.direction = ir::Direction::Egress;
+  const Graph g = build_graph(engine.world, resolved, filter);
   const bool picture = options.format == "svg" || options.format == "html";
   if (picture && group_parties(g).size() > kMostParties) {
     return usage_error(env, fmt::format("{} parties that differ are more than a picture of {} can "
@@ -87,11 +90,11 @@ int graph(GraphOptions& options, Env& env) {
   } else if (options.format == "mermaid") {
     env.out << graph_mermaid(g);
   } else if (options.format == "svg") {
-    env.out << graph_svg(g, options.filter.any());
+    env.out << graph_svg(g, filter.any());
   } else if (options.format == "html") {
-    env.out << graph_html(engine.world, g, options.filter.any());
+    env.out << graph_html(engine.world, g, filter.any());
   } else {
-    env.out << graph_text(g, options.filter.any());
+    env.out << graph_text(g, filter.any());
     if (engine.world.inventory.pods.empty()) {
       fmt::print(env.err, "policyc: no pods or workloads in the input: nobody to draw\n");
     }
@@ -119,9 +122,9 @@ void add_graph(Cli& cli) {
   add_engine_options(*command, *options, PathArgument::Declare);
   command->add_option("--format", options->format, "text, json, csv, dot, mermaid, svg or html")
       ->check(CLI::IsMember({"text", "json", "csv", "dot", "mermaid", "svg", "html"}));
-  command->add_option("--from", options->filter.from, "only connections from this party");
-  command->add_option("--to", options->filter.to, "only connections to this party");
-  command->add_option("--focus", options->filter.focus, "only connections that touch this party");
+  command->add_option("--from", options->from, "only connections from this party");
+  command->add_option("--to", options->to, "only connections to this party");
+  command->add_option("--focus", options->focus, "only connections that touch this party");
   command->add_option("--direction", options->direction, "judge only this half: ingress or egress")
       ->check(CLI::IsMember({"ingress", "egress"}));
   command->add_flag("--exposure", options->exposure,

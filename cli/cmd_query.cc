@@ -1,6 +1,7 @@
 // policyc query: what-if questions, one at a time or in batch.
 #include <fmt/format.h>
 #include <fmt/ostream.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
@@ -107,43 +108,6 @@ Expected<Question> question_of(QueryOptions& o) {
   return q;
 }
 
-// The side of a question as parties of a graph; an error where it has no place there.
-Expected<std::vector<ir::GraphParty>> graph_side(const Engine& engine, const ir::Resolved& resolved,
-                                                 const ResolvedSide& side) {
-  std::vector<ir::GraphParty> out;
-  const auto all = ir::graph_parties(engine.world, resolved);
-  for (const ir::Party& party : side.parties) {
-    if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
-      for (const ir::GraphParty& p : all) {
-        if (p.pod == pod->pod) out.push_back(p);
-      }
-    } else if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
-      const ir::IdentityIndex i = resolved.views.front().identity_of(address->ip);
-      out.push_back(
-          {address->ip.str(), "cidr", resolved.identities[i].labels, SIZE_MAX, address->ip, ""});
-    } else if (const auto* entity = std::get_if<ir::EntityParty>(&party)) {
-      out.push_back(
-          {entity->entity, "entity", ir::entity_identity(entity->entity), SIZE_MAX, {}, ""});
-    } else if (const auto* name = std::get_if<ir::NameParty>(&party)) {
-      const auto known = std::find_if(all.begin(), all.end(), [&](const ir::GraphParty& p) {
-        return p.kind == "fqdn" && p.id == name->name;
-      });
-      if (known == all.end()) {
-        return Error{fmt::format(
-            "no policy names `{}` in toFQDNs; ask `can A reach {}`, or give its addresses with "
-            "--fqdn",
-            name->name, name->name)};
-      }
-      out.push_back(*known);
-    } else {
-      return Error{
-          "this needs pods or workloads in the input, and addresses rather than DNS names; "
-          "ask `can A reach B`, or add a cluster dump"};
-    }
-  }
-  return out;
-}
-
 std::string json_text(const nlohmann::ordered_json& json) {
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -172,7 +136,8 @@ int answer_claim(const QueryOptions& options, const Engine& engine, const Claim&
   }
   const auto any_pod = holds ? world.decide_for_any_pod(claim) : std::nullopt;
   if (any_pod) {
-    for (std::string& line : any_pod_lines(*any_pod, engine.sources())) {
+    for (std::string& line :
+         any_pod_lines(*any_pod, engine.sources(), claim.requests.has_value())) {
       lines.push_back(std::move(line));
     }
   }
@@ -216,7 +181,7 @@ int list_hops(const QueryOptions& options, const Engine& engine, const Question&
   const auto start = std::find_if(parties.begin(), parties.end(), [&](const ir::GraphParty& p) {
     return party_of(p) == side->parties.front();
   });
-  if (start == parties.end() || start->pod == SIZE_MAX) {
+  if (start == parties.end() || !start->subject()) {
     return usage_error(env, "--hops starts from a pod or workload of the input");
   }
   const auto reached = blast_radius(
@@ -289,15 +254,8 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
   if (!side) return usage_error(env, side.error());
   const ir::Resolved resolved =
       ir::resolve(engine.world, {.names = ir::policy_names(engine.world.policies)});
-  // Lists judge pods only; nodes are policy subjects under the host firewall.
-  const bool nodes_out = engine.world.settings.host_firewall;
-  if (nodes_out && std::any_of(side->parties.begin(), side->parties.end(),
-                               [&](const auto& p) { return stands_for_node(engine.world, p); })) {
-    return usage_error(env, fmt::format("lists do not judge the host firewall; ask `can A reach B` "
-                                        "of `{}`",
-                                        name));
-  }
-  auto asked = graph_side(engine, resolved, *side);
+  auto others = ir::graph_parties(engine.world, resolved);
+  auto asked = parties_of_side(engine.world, others, *side, name);
   if (!asked) return usage_error(env, asked.error());
   const std::optional<ir::Service> service = who ? side->service : std::nullopt;
   std::vector<ir::PortSpan> wanted;  // of the Service
@@ -314,17 +272,9 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
       return usage_error(env, fmt::format("no pod gives the name `{}` to one port", q.port_name));
   }
   // Other ends: everybody of the graph, who is not an outsider like the side asked for.
-  auto others = ir::graph_parties(engine.world, resolved);
   const bool outsider = std::none_of(asked->begin(), asked->end(),
-                                     [](const ir::GraphParty& p) { return p.pod != SIZE_MAX; });
-  if (outsider) {
-    std::erase_if(others, [](const ir::GraphParty& p) { return p.pod == SIZE_MAX; });
-  }
-  if (nodes_out) {
-    std::erase_if(others, [&](const ir::GraphParty& p) {
-      return stands_for_node(engine.world, party_of(p));
-    });
-  }
+                                     [](const ir::GraphParty& p) { return p.subject(); });
+  if (outsider) std::erase_if(others, [](const ir::GraphParty& p) { return !p.subject(); });
   Graph graph = who ? build_graph(engine.world, resolved, others, *asked)
                     : build_graph(engine.world, resolved, *asked, others);
   if (service && !service->ports.empty()) {
@@ -364,9 +314,22 @@ int list_connections(const QueryOptions& options, const Engine& engine, const Qu
       fmt::print(env.out, "  {:<{}}  {}\n", other(e), width, ir::connection_text(e.connection));
     }
   }
-  if (options.format == "text" && service) fmt::print(env.out, "note: {}\n", side->note);
-  if (nodes_out) {
-    fmt::print(env.err, "policyc: nodes are not listed: lists do not judge the host firewall\n");
+  std::set<std::string> services;
+  for (const GraphEdge& e : graph.edges) {
+    const auto block = ir::parse_prefix(graph.parties[e.dst].id);
+    if (!block) continue;
+    for (std::string& s : services_in(engine.world.inventory, *block))
+      services.insert(std::move(s));
+  }
+  if (options.format == "text" && !services.empty()) {
+    fmt::print(
+        env.out,
+        "note: the addresses of Services in these blocks are not meant, policies judge their "
+        "back ends: {}\n",
+        fmt::join(services, ", "));
+  }
+  if (options.format == "text" && !side->note.empty()) {
+    fmt::print(env.out, "note: {}\n", side->note);
   }
   if (const std::string note = plugin_note(engine.world); !note.empty()) {
     fmt::print(env.err, "policyc: {}\n", note);

@@ -16,6 +16,7 @@
 #include "cli/question.h"
 #include "cli/render.h"
 #include "ir/base/file.h"
+#include "ir/base/text.h"
 
 namespace policyc::cli {
 namespace {
@@ -105,7 +106,8 @@ class Runner {
         } else if (const auto any_pod = claims_.decide_for_any_pod(claim);
                    any_pod && any_pod->kind == OpenAnswer::Kind::Fails) {
           // It passes, being about the input; whoever reads it should know what it does not say.
-          for (std::string& line : any_pod_lines(*any_pod, engine_.sources())) {
+          for (std::string& line :
+               any_pod_lines(*any_pod, engine_.sources(), claim.requests.has_value())) {
             out.lines.push_back("  " + std::move(line));
           }
         }
@@ -161,13 +163,6 @@ class Runner {
     worse(out, a.word == Answer::Word::Depends ? Outcome::Undecided : Outcome::Failed);
     out.lines.push_back("  " + a.headline);
     for (const std::string& line : a.lines) out.lines.push_back("  " + line);
-  }
-
-  static std::string lower(std::string text) {
-    for (char& c : text) {
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    }
-    return text;
   }
 
   const Engine& engine_;

@@ -2,26 +2,81 @@
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "cli/command.h"
+#include "cli/suggest.h"
 #include "frontend/lower.h"
+#include "ir/base/text.h"
 
 namespace policyc::cli {
 namespace {
 
 constexpr const char* kLeftOut = "left out by --without";
 
-// "CiliumNetworkPolicy/ns/name" or with the kind's short name.
-bool names_policy(const frontend::LoadedPolicy& policy, const std::string& text) {
-  const PolicyRef ref{frontend::policy_kind_name(policy.ast.kind), policy.ns, policy.ast.name.text};
-  PolicyRef brief = ref;
-  if (ref.kind == "CiliumNetworkPolicy") brief.kind = "cnp";
-  if (ref.kind == "CiliumClusterwideNetworkPolicy") brief.kind = "ccnp";
-  if (ref.kind == "NetworkPolicy") brief.kind = "netpol";
-  return text == ref.str() || text == brief.str();
+// How well the text names the policy: by kind (its short name too), namespace and name; all of it,
+// or the name with or without one of the others. 0: not at all.
+int names_policy(const PolicyRef& ref, const std::string& text) {
+  static const std::map<std::string, std::vector<std::string>> kKinds = {
+      {"CiliumNetworkPolicy", {"cnp", "ciliumnetworkpolicies"}},
+      {"CiliumClusterwideNetworkPolicy", {"ccnp", "ciliumclusterwidenetworkpolicies"}},
+      {"NetworkPolicy", {"netpol", "networkpolicies"}},
+  };
+  std::vector<std::string> kinds = {lower(ref.kind)};
+  if (const auto it = kKinds.find(ref.kind); it != kKinds.end()) {
+    kinds.insert(kinds.end(), it->second.begin(), it->second.end());
+  }
+  const std::size_t slash = text.find('/');
+  const std::string head = lower(text.substr(0, slash));
+  const std::string own = ref.ns.empty() ? ref.name : ref.ns + "/" + ref.name;
+  if (slash != std::string::npos && std::find(kinds.begin(), kinds.end(), head) != kinds.end()) {
+    const std::string rest = text.substr(slash + 1);
+    if (rest == own) return 2;
+    if (rest == ref.name) return 1;
+  }
+  return text == own || text == ref.name ? 1 : 0;
+}
+
+// Leaves the policies out that the name stands for. Empty, or what is wrong with the name.
+std::string leave_out(frontend::Loaded& loaded, const std::string& name) {
+  std::map<PolicyRef, std::vector<frontend::LoadedPolicy*>> found;
+  std::set<PolicyRef> all;
+  std::vector<std::string> names;
+  int best = 1;
+  for (frontend::LoadedPolicy& policy : loaded.policies) {
+    const PolicyRef ref{frontend::policy_kind_name(policy.ast.kind), policy.ns,
+                        policy.ast.name.text};
+    all.insert(ref);
+    names.push_back(ref.name);
+    const int how = names_policy(ref, name);
+    if (how < best) continue;
+    if (how > best) found.clear();
+    best = how;
+    found[ref].push_back(&policy);
+  }
+  if (found.empty()) {
+    const std::string near = nearest_name(name.substr(name.rfind('/') + 1), names);
+    std::string meant;
+    for (const PolicyRef& ref : all) {
+      if (ref.name == near) meant += (meant.empty() ? "; there is " : ", ") + ref.str();
+    }
+    return fmt::format("no policy is called `{}`{}", name, meant);
+  }
+  if (found.size() > 1) {
+    std::vector<std::string> candidates;
+    for (const auto& [ref, list] : found) candidates.push_back(ref.str());
+    return fmt::format("`{}` may be {}", name, fmt::join(candidates, " or "));
+  }
+  for (frontend::LoadedPolicy* policy : found.begin()->second) {
+    policy->ast.accepted = false;
+    policy->ast.error = kLeftOut;
+    policy->alternatives.clear();
+  }
+  return "";
 }
 
 // Alternatives (overlays, variants) never hold together: the user chooses.
@@ -58,16 +113,8 @@ bool load_engine(EngineOptions& options, Env& env, Engine& engine, int& exit_cod
   if (!load_inputs(options.common, env, engine.input, exit_code)) return false;
   frontend::Loaded& loaded = engine.input.loaded;
   for (const std::string& name : options.without) {
-    bool found = false;
-    for (frontend::LoadedPolicy& policy : loaded.policies) {
-      if (!names_policy(policy, name)) continue;
-      found = true;
-      policy.ast.accepted = false;
-      policy.ast.error = kLeftOut;
-      policy.alternatives.clear();
-    }
-    if (!found) {
-      exit_code = usage_error(env, fmt::format("--without: no policy is called `{}`", name));
+    if (const std::string wrong = leave_out(loaded, name); !wrong.empty()) {
+      exit_code = usage_error(env, "--without: " + wrong);
       return false;
     }
   }

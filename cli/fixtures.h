@@ -1,4 +1,4 @@
-// Packet fixtures in YAML (interfaces.md §9), turned into frames.
+// Packet fixtures in YAML, turned into frames.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// Flows as JSON (interfaces.md §5): reading questions in batch, writing answers.
+// Flows as JSON: reading questions in batch, writing answers.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -22,6 +22,17 @@ void place(const ir::World& world, const ir::Resolved& resolved, Graph& graph) {
   }
 }
 
+// Whether what the two may do cannot be told.
+bool is_open(Graph& graph, std::size_t a, std::size_t b) {
+  const ir::GraphParty& src = graph.parties[a];
+  const ir::GraphParty& dst = graph.parties[b];
+  if (!src.unknown.empty() || !dst.unknown.empty()) return true;
+  const std::string why = ir::Connectivity::open_question(graph.places[a], graph.places[b]);
+  if (why.empty()) return false;
+  graph.unknown.push_back(fmt::format("{} and {}: {}", src.id, dst.id, why));
+  return true;
+}
+
 // A name inside double quotes, as DOT and CSV want it.
 std::string quoted(const std::string& text, const char* escaped_quote) {
   std::string out = "\"";
@@ -59,14 +70,40 @@ std::vector<std::string> span_rules(const Graph& graph, const GraphEdge& edge,
   return out;
 }
 
-bool is_named(const ir::GraphParty& party, const std::string& name) {
-  if (name.empty() || party.id == name) return true;
-  // "ns/name" and "name" of a workload "ns/Kind/name".
-  const std::size_t first = party.id.find('/');
-  const std::size_t last = party.id.rfind('/');
-  if (party.kind != "workload" || first == last) return false;
-  const std::string bare = party.id.substr(last + 1);
-  return bare == name || party.id.substr(0, first) + "/" + bare == name;
+Expected<std::set<std::string>> party_ids(const ir::World& world,
+                                          const std::vector<ir::GraphParty>& parties,
+                                          const std::string& name, const std::string& ns) {
+  const auto known = [&](const std::string& id) {
+    return std::any_of(parties.begin(), parties.end(),
+                       [&](const ir::GraphParty& p) { return p.id == id; });
+  };
+  if (known(name)) return std::set<std::string>{name};
+  const auto side = resolve_side(world, name, ns);
+  if (!side) return side.failure();
+  const auto meant = parties_of_side(world, parties, side->pod_by_pod(), name);
+  if (!meant) return meant.failure();
+  std::set<std::string> out;
+  for (const ir::GraphParty& p : *meant) {
+    if (known(p.id)) {
+      out.insert(p.id);
+      continue;
+    }
+    // An address is one of the block that stands for it.
+    const ir::GraphParty* block = nullptr;
+    for (const ir::GraphParty& b : parties) {
+      const auto prefix = ir::parse_prefix(b.id);
+      const bool outer = p.kind == "cidr" && prefix && prefix->contains(p.address) &&
+                         std::none_of(b.except.begin(), b.except.end(),
+                                      [&](const auto& inner) { return inner.contains(p.address); });
+      if (outer) block = &b;
+    }
+    if (block == nullptr) {
+      return Error{fmt::format(
+          "`{}` is no party of this graph; without --from, --to and --focus all are listed", name)};
+    }
+    out.insert(block->id);
+  }
+  return out;
 }
 
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
@@ -81,7 +118,7 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved,
     for (std::size_t b = first_target; b < out.parties.size(); ++b) {
       const ir::GraphParty& src = out.parties[a];
       const ir::GraphParty& dst = out.parties[b];
-      if (src.id == dst.id || !src.unknown.empty() || !dst.unknown.empty()) continue;
+      if (src.id == dst.id || is_open(out, a, b)) continue;
       GraphEdge edge{a, b, out.connectivity->between(out.places[a], out.places[b])};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
@@ -98,13 +135,17 @@ Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const Gr
     for (std::size_t b = 0; b < out.parties.size(); ++b) {
       const ir::GraphParty& src = out.parties[a];
       const ir::GraphParty& dst = out.parties[b];
-      if (a == b || (src.kind != "workload" && dst.kind != "workload")) continue;
-      if (!src.unknown.empty() || !dst.unknown.empty()) continue;
+      if (a == b || (!src.subject() && !dst.subject())) continue;
       // Half a connection is judged by the policies of one side.
-      if (out.only == ir::Direction::Egress && src.kind != "workload") continue;
-      if (out.only == ir::Direction::Ingress && dst.kind != "workload") continue;
-      if (!is_named(src, filter.from) || !is_named(dst, filter.to)) continue;
-      if (!is_named(src, filter.focus) && !is_named(dst, filter.focus)) continue;
+      if (out.only == ir::Direction::Egress && !src.subject()) continue;
+      if (out.only == ir::Direction::Ingress && !dst.subject()) continue;
+      if (!GraphFilter::takes(filter.from, src.id) || !GraphFilter::takes(filter.to, dst.id)) {
+        continue;
+      }
+      if (!GraphFilter::takes(filter.focus, src.id) && !GraphFilter::takes(filter.focus, dst.id)) {
+        continue;
+      }
+      if (is_open(out, a, b)) continue;
       GraphEdge edge{a, b, out.connectivity->between(out.places[a], out.places[b], out.only)};
       if (!edge.connection.none()) out.edges.push_back(std::move(edge));
     }
@@ -250,7 +291,7 @@ std::string graph_text(const Graph& graph, bool edges_only) {
                                                        : "the ingress of each target");
   }
   for (std::size_t b = 0; b < graph.parties.size(); ++b) {
-    if ((edges_only || graph.parties[b].kind != "workload") && in_rows[b].empty()) continue;
+    if ((edges_only || !graph.parties[b].subject()) && in_rows[b].empty()) continue;
     fmt::format_to(to, "{}\n", graph.parties[b].id);
     if (!graph.parties[b].unknown.empty()) {
       fmt::format_to(to, "  not known: {}\n", graph.parties[b].unknown);
@@ -266,20 +307,11 @@ std::string graph_text(const Graph& graph, bool edges_only) {
   return out;
 }
 
-namespace {
-
-std::string workload_id(const ir::World& world, std::size_t index) {
-  const ir::Pod& pod = world.inventory.pods[index];
-  return fmt::format("{}/{}/{}", pod.ns, pod.kind, pod.name);
-}
-
-}  // namespace
-
-std::string exposure_text(const ir::World& world, const std::vector<Exposure>& list) {
+std::string exposure_text(const std::vector<Exposure>& list) {
   std::string out;
   auto to = std::back_inserter(out);
   for (const Exposure& e : list) {
-    fmt::format_to(to, "{}{}\n", workload_id(world, e.pod),
+    fmt::format_to(to, "{}{}\n", e.party.id,
                    e.isolated || !e.unknown.empty() ? "" : "  (no policy selects it)");
     if (!e.unknown.empty()) {
       fmt::format_to(to, "  not known: {}\n", e.unknown);
@@ -298,7 +330,7 @@ std::string exposure_text(const ir::World& world, const std::vector<Exposure>& l
   return out;
 }
 
-std::string exposure_json(const ir::World& world, const std::vector<Exposure>& list) {
+std::string exposure_json(const std::vector<Exposure>& list) {
   using nlohmann::ordered_json;
   ordered_json out;
   out["version"] = 1;
@@ -318,7 +350,7 @@ std::string exposure_json(const ir::World& world, const std::vector<Exposure>& l
     return rows;
   };
   for (const Exposure& e : list) {
-    ordered_json row = {{"id", workload_id(world, e.pod)},
+    ordered_json row = {{"id", e.party.id},
                         {"isolated", e.isolated},
                         {"allowed", groups(e.allowed)},
                         {"denied", groups(e.denied)}};

@@ -1,11 +1,13 @@
-// `graph`: who may talk to whom, in the formats of interfaces.md §5.
+// `graph`: who may talk to whom, in all its formats.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "cli/names.h"
 #include "ir/connectivity.h"
 #include "verifier/exposure.h"
 
@@ -28,13 +30,18 @@ struct Graph {
 };
 
 struct GraphFilter {
-  std::string from, to, focus;             // party ids or names; empty = all
+  using Ids = std::optional<std::set<std::string>>;  // of parties; nullopt = all
+  Ids from, to, focus;
   std::optional<ir::Direction> direction;  // judge only this half
-  bool any() const { return !from.empty() || !to.empty() || !focus.empty(); }
+  bool any() const { return from || to || focus; }
+  static bool takes(const Ids& ids, const std::string& id) { return !ids || ids->count(id) != 0; }
 };
 
-// Whether the filter's name stands for this party: its id, "ns/name" or "name" of a workload.
-bool is_named(const ir::GraphParty& party, const std::string& name);
+// The ids of the parties that a name stands for: an id itself, or a name as in questions. `ns` is
+// the namespace of -n, or empty.
+Expected<std::set<std::string>> party_ids(const ir::World& world,
+                                          const std::vector<ir::GraphParty>& parties,
+                                          const std::string& name, const std::string& ns);
 
 // Edges between outside parties are left out: no policy judges them.
 Graph build_graph(const ir::World& world, const ir::Resolved& resolved, const GraphFilter& filter);
@@ -59,8 +66,8 @@ std::string graph_mermaid(const Graph& graph);
 std::string graph_text(const Graph& graph, bool edges_only);
 
 // `--exposure`: one block a workload; sources as its policies name them, grouped by ports.
-std::string exposure_text(const ir::World& world, const std::vector<Exposure>& list);
+std::string exposure_text(const std::vector<Exposure>& list);
 // {"version":1,"workloads":[{"id","isolated","allowed":[{"ports":[…],"all","from":[…]}],"denied"}]}
-std::string exposure_json(const ir::World& world, const std::vector<Exposure>& list);
+std::string exposure_json(const std::vector<Exposure>& list);
 
 }  // namespace policyc::cli

@@ -8,7 +8,7 @@
 
 namespace policyc::cli {
 
-// The JSON of interfaces.md §5; written directly, because it can be large.
+// As JSON; written directly, because it can be large.
 std::string mapstate_json(const ir::World& world, const ir::Resolved& resolved);
 // The same for people: one block an endpoint.
 std::string mapstate_text(const ir::World& world, const ir::Resolved& resolved);

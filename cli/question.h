@@ -1,10 +1,11 @@
-// What-if questions: the sentence or the flags, turned into flows (interfaces.md §5).
+// What-if questions: the sentence or the flags, turned into flows.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/names.h"
 #include "ir/base/expected.h"
 #include "ir/connectivity.h"
 #include "ir/evaluate.h"
@@ -33,22 +34,6 @@ Expected<Question> parse_sentence(const std::string& sentence);
 Expected<ir::L7Request> parse_http(const std::string& text);
 Expected<ir::L7Request> parse_kafka(const std::string& text);
 
-// "app=web,tier!=db", "role in (a,b)", "tier"; keys as in endpoint selectors.
-std::optional<ir::Selector> parse_selector(const std::string& text);
-
-// One side, resolved: usually one party; several where a name stands for several that policies may
-// treat differently (the pods behind a Service, the blocks of a CIDR).
-struct ResolvedSide {
-  std::vector<ir::Party> parties;
-  std::string note;                    // how the name was understood; may be empty
-  std::optional<ir::Service> service;  // the name was a Service: ports are its target ports
-};
-
-// `ns` is the namespace of -n, or empty. Ambiguity and unknown names are errors with the
-// candidates.
-Expected<ResolvedSide> resolve_side(const ir::World& world, const std::string& text,
-                                    const std::string& ns);
-
 // A port of a Service and where it leads at one back end.
 struct BackEndPort {
   ir::ServicePort port;
@@ -67,9 +52,6 @@ bool has_service_port(const ir::Service& service, const std::vector<ir::PortSpan
 // "Service shop/api has no port 8081; it has 80/TCP".
 std::string lacks_port(const ir::Service& service, const std::string& port);
 std::string lacks_port(const ir::Service& service, const std::vector<ir::PortSpan>& wanted);
-
-// Whether the party is a node, or an address or an entity that stands for nodes.
-bool stands_for_node(const ir::World& world, const ir::Party& party);
 
 // A question with its flows, one for each pair of parties and each port that may matter.
 struct PreparedQuestion {

@@ -195,6 +195,25 @@ class ObjectReader {
     }
   }
 
+  // The workload that made the Pod. A ReplicaSet that a Deployment made has the Deployment's name,
+  // `-` and the hash that its pods carry as a label.
+  std::string owner_of(const YamlNode& pod) {
+    if (kind_ != "Pod") return "";
+    for (const YamlNode* owner : mappings(down(&pod, {"metadata", "ownerReferences"}))) {
+      if (!is_true(owner->get("controller"))) continue;
+      const std::string kind = text_at(owner, "kind");
+      std::string name = text_at(owner, "name");
+      if (kind.empty() || name.empty()) continue;
+      const std::string hash = text_at(down(&pod, {"metadata", "labels"}), "pod-template-hash");
+      if (kind == "ReplicaSet" && !hash.empty() && name.ends_with("-" + hash)) {
+        name.resize(name.size() - hash.size() - 1);
+        return "Deployment/" + name;
+      }
+      return kind + "/" + name;
+    }
+    return "";
+  }
+
   // `pod` is a Pod or a pod template.
   void read_pod(const YamlNode* pod) {
     if (pod == nullptr || !pod->is_mapping()) {
@@ -217,6 +236,7 @@ class ObjectReader {
     out.host_network = is_true(down(spec, {"hostNetwork"}));
     out.range = range_;
     out.set = set_;
+    out.owner = owner_of(*pod);
     add_address(down(status, {"podIP"}), out.ips);
     for (const YamlNode* item : mappings(down(status, {"podIPs"}))) {
       add_address(item->get("ip"), out.ips);
@@ -243,7 +263,12 @@ class ObjectReader {
     out.range = range_;
     if (const std::string type = text_at(spec, "type"); !type.empty()) out.type = type;
     auto add_cluster_ip = [&](const YamlNode* node) {
-      if (node != nullptr && node->text != "None") add_address(node, out.cluster_ips);
+      if (node == nullptr) return;
+      if (node->text == "None") {
+        out.headless = true;
+      } else {
+        add_address(node, out.cluster_ips);
+      }
     };
     add_cluster_ip(down(spec, {"clusterIP"}));
     if (const YamlNode* list = down(spec, {"clusterIPs"}); list != nullptr) {

@@ -37,16 +37,8 @@ std::optional<IpAddress> address_outside(const Prefix& block, const std::vector<
   return at;
 }
 
-std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved) {
+std::vector<GraphParty> subject_parties(const World& world) {
   std::vector<GraphParty> out;
-  std::map<std::size_t, std::string> unknown;  // by pod
-  for (const NodeView& view : resolved.views) {
-    for (const ResolvedEndpoint& ep : view.endpoints) {
-      std::string why = ep.error;
-      if (!ep.depends_on.empty()) why = ep.depends_on.front();
-      for (const std::size_t pod : ep.pods) unknown[pod] = why;
-    }
-  }
   for (std::size_t i = 0; i < world.inventory.pods.size(); ++i) {
     const Pod& pod = world.inventory.pods[i];
     if (pod.host_network) continue;
@@ -55,12 +47,43 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
     p.kind = "workload";
     p.labels = pod_identity(world.inventory, world.settings, pod);
     p.pod = i;
-    p.unknown = unknown[i];
     out.push_back(std::move(p));
+  }
+  if (!world.settings.host_firewall || world.settings.kubernetes_semantics) return out;
+  for (std::size_t i = 0; i < world.inventory.nodes.size(); ++i) {
+    const Node& node = world.inventory.nodes[i];
+    GraphParty p;
+    p.id = "node/" + node.name;
+    p.kind = "node";
+    p.labels = node_selector_labels(world.settings, node);
+    if (!node.addresses.empty()) p.address = node.addresses.front();
+    p.node = i;
+    out.push_back(std::move(p));
+  }
+  return out;
+}
+
+std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved) {
+  std::vector<GraphParty> out;
+  std::map<std::size_t, std::string> unknown;        // by pod
+  std::map<std::size_t, std::string> unknown_nodes;  // by node
+  for (std::size_t v = 0; v < resolved.views.size(); ++v) {
+    for (const ResolvedEndpoint& ep : resolved.views[v].endpoints) {
+      std::string why = ep.error;
+      if (!ep.depends_on.empty()) why = ep.depends_on.front();
+      if (ep.host) unknown_nodes[v] = why;
+      for (const std::size_t pod : ep.pods) unknown[pod] = why;
+    }
+  }
+  out = subject_parties(world);
+  bool nodes = false;
+  for (GraphParty& p : out) {
+    nodes = nodes || p.node != SIZE_MAX;
+    p.unknown = p.node != SIZE_MAX ? unknown_nodes[p.node] : unknown[p.pod];
   }
   if (!world.settings.kubernetes_semantics) {
     for (const char* entity : {"host", "remote-node"}) {
-      out.push_back({entity, "entity", entity_identity(entity), SIZE_MAX, {}, ""});
+      if (!nodes) out.push_back({entity, "entity", entity_identity(entity), SIZE_MAX, {}, ""});
     }
     // What comes through Ingress and Gateway objects.
     if (!world.inventory.entries.empty()) {
@@ -117,8 +140,10 @@ std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolv
 
 Connectivity::Connectivity(const Settings& settings, const Resolved& resolved)
     : resolved_(resolved), ported_only_(settings.kubernetes_semantics) {
-  for (const NodeView& view : resolved.views) {
+  for (std::size_t v = 0; v < resolved.views.size(); ++v) {
+    const NodeView& view = resolved.views[v];
     for (const ResolvedEndpoint& ep : view.endpoints) {
+      if (ep.host) hosts_[v] = {&view, &ep};
       for (const std::size_t pod : ep.pods) endpoints_[pod] = {&view, &ep};
     }
   }
@@ -132,6 +157,13 @@ Connectivity::Place Connectivity::place(const GraphParty& party) const {
   if (const auto it = endpoints_.find(party.pod); it != endpoints_.end()) {
     std::tie(out.view, out.endpoint) = it->second;
   }
+  if (const auto it = hosts_.find(party.node); it != hosts_.end()) {
+    std::tie(out.view, out.endpoint) = it->second;
+    out.home = out.view;
+    out.address = party.address;
+    out.host = party.address == IpAddress{};  // nobody can tell it from the own host
+    return out;
+  }
   out.host = party.id == "host";
   // A pod that is no endpoint is on the host network: its address tells whose it is.
   const bool by_labels = party.pod == SIZE_MAX || out.endpoint != nullptr;
@@ -143,8 +175,14 @@ Connectivity::Place Connectivity::place(const GraphParty& party) const {
 }
 
 IdentityIndex Connectivity::identity(const Place& party, const NodeView& view) {
-  if (party.host) return view.host;
+  if (party.host || party.home == &view) return view.host;
   return party.identity ? *party.identity : view.identity_of(party.address);
+}
+
+std::string Connectivity::open_question(const Place& a, const Place& b) {
+  const auto homeless = [](const Place& p) { return p.view != nullptr && p.view->node == "-"; };
+  if ((a.home == nullptr || !homeless(b)) && (b.home == nullptr || !homeless(a))) return "";
+  return "nobody told on which node the pod is, so whether the node is its own host";
 }
 
 Connectivity::Proxies Connectivity::proxies(const Place& a, const Place& b, L4Key key) const {

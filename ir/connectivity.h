@@ -33,18 +33,27 @@ struct Connection {
 // A party of the graph: an endpoint of the inventory, or somebody known by identity only.
 struct GraphParty {
   std::string id;    // "ns/Kind/name", "world", "10.0.0.0/8"
-  std::string kind;  // "workload", "entity", "cidr", "fqdn"
+  std::string kind;  // "workload", "node", "entity", "cidr", "fqdn"
   LabelSet labels;
   std::size_t pod = SIZE_MAX;       // workload: index into Inventory::pods
   IpAddress address;                // cidr: an address of the block
   std::string unknown;              // not empty: its policy cannot be told, and why
   std::vector<Prefix> except = {};  // cidr: parts of it that other parties stand for, disjoint
+  std::size_t node = SIZE_MAX;      // node: index into Inventory::nodes
+
+  // Whether policies may select it: a workload, or a node under the host firewall.
+  bool subject() const { return pod != SIZE_MAX || node != SIZE_MAX; }
 };
+
+// Workloads that are no part of a node, and nodes under the host firewall: those whose policies
+// count. In the order of the inventory.
+std::vector<GraphParty> subject_parties(const World& world);
 
 // Workloads and the groups outside them that policies tell apart. Blocks are disjoint: each stands
 // for the addresses of its prefix that no longer listed prefix covers. Names stand for whatever is
-// behind them where `resolved` has identities for them. Nodes are left out where the Kubernetes API
-// decides, which says nothing about them.
+// behind them where `resolved` has identities for them. Under the host firewall each node is a
+// party; else nodes are the entities `host` and `remote-node`. Nodes are left out where the
+// Kubernetes API decides, which says nothing about them.
 std::vector<GraphParty> graph_parties(const World& world, const Resolved& resolved);
 
 class Connectivity {
@@ -57,6 +66,7 @@ class Connectivity {
     const NodeView* view = nullptr;  // of an endpoint; else nullptr
     const ResolvedEndpoint* endpoint = nullptr;
     bool host = false;                      // every node's own
+    const NodeView* home = nullptr;         // of a node: the view in which it is the host
     std::optional<IdentityIndex> identity;  // nullopt: told by the address
     IpAddress address;
   };
@@ -70,6 +80,8 @@ class Connectivity {
                      std::optional<Direction> only = std::nullopt) const {
     return between(place(a), place(b), only);
   }
+  // Why the connection of the two cannot be told; empty where it can.
+  static std::string open_question(const Place& a, const Place& b);
   // What the proxies of either half enforce on one (protocol, port); nullptr where there is none.
   struct Proxies {
     const ProxyFilter* egress = nullptr;
@@ -82,7 +94,9 @@ class Connectivity {
 
   const Resolved& resolved_;
   bool ported_only_;
-  std::map<std::size_t, std::pair<const NodeView*, const ResolvedEndpoint*>> endpoints_;  // by pod
+  using Endpoint = std::pair<const NodeView*, const ResolvedEndpoint*>;
+  std::map<std::size_t, Endpoint> endpoints_;  // by pod
+  std::map<std::size_t, Endpoint> hosts_;      // by node, under the host firewall
   std::map<LabelSet, IdentityIndex> indices_;  // by labels
 };
 

@@ -35,14 +35,15 @@ struct Pod {
   std::string name;
   std::string kind = "Pod";
   StringMap labels;
-  std::string service_account;  // empty where the object names none: never defaulted (§16.6)
+  std::string service_account;  // empty where the object names none: never defaulted
   std::string node;             // empty = unknown
   bool host_network = false;    // not a policy subject
   std::vector<IpAddress> ips;
   bool synthetic_ip = false;  // allocated by us from a documentation range
   std::vector<ContainerPort> ports;
   SourceRange range;
-  std::string set;  // deployment set it belongs to
+  std::string set;    // deployment set it belongs to
+  std::string owner;  // "StatefulSet/db": the workload that a Pod belongs to; empty = none known
 
   std::string full_name() const;  // "ns/name" for a Pod, "ns/Kind/name" for a workload
 };
@@ -68,6 +69,7 @@ struct Service {
   StringMap labels;
   StringMap selector;  // empty = Endpoints-backed
   std::vector<IpAddress> cluster_ips;
+  bool headless = false;  // clusterIP: None; its name resolves to its pods, ports are their own
   std::vector<ServicePort> ports;
   std::string type = "ClusterIP";
   SourceRange range;
@@ -81,7 +83,7 @@ struct Endpoints {
   SourceRange range;
 };
 
-// An Ingress or a Gateway: traffic through it arrives as the `ingress` identity (§11.29).
+// An Ingress or a Gateway: traffic through it arrives as the `ingress` identity.
 struct EntryObject {
   std::string ns;
   std::string kind;  // "Ingress" or "Gateway"
@@ -151,7 +153,7 @@ struct Settings {
   bool non_default_deny = true;        // enable-non-default-deny-policies
   bool default_local_cluster = false;  // policy-default-local-cluster
   std::uint32_t policy_map_max = 16384;
-  std::vector<LabelPattern> label_filter;  // on top of the default patterns (§2.2)
+  std::vector<LabelPattern> label_filter;  // on top of the default patterns
   bool kubernetes_semantics = false;
   bool assume_admitted = false;
 

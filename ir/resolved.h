@@ -33,7 +33,7 @@ struct VerdictRecord {
   friend bool operator==(const VerdictRecord&, const VerdictRecord&) = default;
 };
 
-// What the proxy lets pass of the traffic that a redirect hands to it (§6.6): a request passes if
+// What the proxy lets pass of the traffic that a redirect hands to it: a request passes if
 // `everything`, or if one of the rules of its kind matches it. Lists are sorted by text and unique.
 struct ProxyFilter {
   bool everything = false;
@@ -69,7 +69,7 @@ struct PolicyTable {
   std::vector<std::uint16_t> cell_filters;
   std::vector<ProxyFilter> proxy_filters;
 
-  // The same policy as entries of Cilium's policy map (§7.3): covered entries are left out by the
+  // The same policy as entries of Cilium's policy map: covered entries are left out by the
   // agent's rules, so that its two-lookup algorithm gives the right verdict.
   struct Entry {
     Protocol protocol = kProtoAny;  // 0 = any
@@ -122,6 +122,7 @@ struct NodeView {
 
 struct Resolved {
   std::vector<Identity> identities;
+  // The node's of Inventory::nodes at the same index; behind them "-" where pods have no node.
   std::vector<NodeView> views;
 };
 

@@ -204,21 +204,21 @@ std::string open_question(const std::vector<const ir::Rule*>& rules) {
   return "";
 }
 
-Exposure expose(const ir::World& world, std::size_t pod) {
-  const ir::Pod& workload = world.inventory.pods[pod];
+// `party` is a workload or a node.
+Exposure expose(const ir::World& world, ir::GraphParty party) {
   const ir::Settings& settings = world.settings;
+  const bool node = party.node != SIZE_MAX;
   Exposure out;
-  out.pod = pod;
-  const ir::LabelSet labels = ir::pod_identity(world.inventory, settings, workload);
+  out.party = std::move(party);
   std::vector<const ir::Rule*> rules;
   for (const ir::Rule& rule : world.policies.rules) {
-    if (!rule.host_subject && rule.subject.matches(labels)) rules.push_back(&rule);
+    if (rule.host_subject == node && rule.subject.matches(out.party.labels)) rules.push_back(&rule);
   }
   out.unknown = open_question(rules);
   if (!out.unknown.empty()) return out;
   const ir::LabelSet host({{"reserved", "host", ""}});
   const ir::EndpointPolicy merged =
-      ir::merge_rules(rules, ir::Direction::Ingress, settings, host, false, false);
+      ir::merge_rules(rules, ir::Direction::Ingress, settings, host, node, false);
   out.unknown = merged.error;
   if (!out.unknown.empty()) return out;
   out.isolated = merged.enforced;
@@ -227,12 +227,13 @@ Exposure expose(const ir::World& world, std::size_t pod) {
   ir::Connection everything;
   everything.all = true;
   if (!merged.enforced) allowed.add("everybody", {}, everything);
-  if (!settings.kubernetes_semantics && !settings.allow_localhost_policy) {
+  if (!node && !settings.kubernetes_semantics && !settings.allow_localhost_policy) {
     ir::Selector local;
     local.requirements.push_back({"reserved", "host", ir::Operator::Exists, {}, {}, "", {}});
     allowed.add("host (its own node)", local, everything);
   }
-  const ir::NamedPorts named = ir::ingress_ports(workload);
+  const ir::NamedPorts named =
+      node ? ir::NamedPorts{} : ir::ingress_ports(world.inventory.pods[out.party.pod]);
   for (const ir::Filter& filter : merged.filters) {
     for (const ir::SelectorPolicy& policy : filter.policies) {
       if (policy.no_entry || policy.host_exemption) continue;
@@ -249,9 +250,7 @@ Exposure expose(const ir::World& world, std::size_t pod) {
 
 std::vector<Exposure> exposure(const ir::World& world) {
   std::vector<Exposure> out;
-  for (std::size_t i = 0; i < world.inventory.pods.size(); ++i) {
-    if (!world.inventory.pods[i].host_network) out.push_back(expose(world, i));
-  }
+  for (ir::GraphParty& p : ir::subject_parties(world)) out.push_back(expose(world, std::move(p)));
   return out;
 }
 

@@ -7,6 +7,8 @@
 
 #include "ir/filters.h"
 #include "ir/identity.h"
+#include "ir/resolve.h"
+#include "verifier/reach.h"
 #include "verifier/selector_logic.h"
 #include "verifier/universe.h"
 
@@ -178,6 +180,16 @@ class Search {
     return out;
   }
 
+  // Whether the proxy may let a request of the claim pass by what this one says. By several
+  // together nothing passes that none of them lets pass.
+  bool may_pass(const ir::Filter& filter, const ir::SelectorPolicy& policy) {
+    if (!claim_.requests || !policy.redirect || policy.l7_match_all) return true;
+    if (filter.parser != ir::Parser::Http || !policy.has_l7_rules()) return true;
+    const auto listed = RequestLanguage::of(policy.l7.http);
+    const auto both = listed ? listed->intersect(*claim_.requests) : listed;
+    return !both || !both->empty();  // what no automaton holds may be anything
+  }
+
   // True where a counterexample is found.
   bool one(std::size_t target, const ir::LabelSet& labels) {
     std::vector<const ir::Rule*> rules;
@@ -206,6 +218,7 @@ class Search {
     for (const ir::Filter& filter : merged.filters) {
       for (const ir::SelectorPolicy& policy : filter.policies) {
         if (policy.host_exemption) continue;
+        if (!policy.deny && !may_pass(filter, policy)) continue;
         std::vector<Box>& to = policy.deny ? denied : allowed;
         if (filter.port.protocol == ir::kProtoAny) {
           add(policy.selector, 0, ir::kL4KeyEnd, to);
@@ -278,6 +291,7 @@ class Search {
     constexpr ir::Protocol kGre = 47;  // one without ports
     flow.protocol = protocol_class == ir::kOther ? kGre : ir::class_protocol(protocol_class);
     flow.port = static_cast<std::uint16_t>(point.key & 0xFFFFU);
+    if (claim_.requests) return attempt_requests(std::move(world), std::move(flow));
     const ir::VerdictKind said = ir::evaluate(world, flow).final;
     if (said == ir::VerdictKind::Allow || said == ir::VerdictKind::Redirect) {
       out_.kind = Kind::Fails;
@@ -293,6 +307,29 @@ class Search {
       }
     }
     return rules;
+  }
+
+  // The same with the requests of the claim, over the connection of `flow`.
+  std::optional<std::vector<const ir::Rule*>> attempt_requests(ir::World world, ir::Flow flow) {
+    const ir::Resolved resolved = ir::resolve(world, {ir::policy_names(world.policies)});
+    const ir::Connectivity connectivity(world.settings, resolved);
+    ReachClaim claim;
+    for (ir::GraphParty& p : ir::graph_parties(world, resolved)) {
+      if (ir::Party(ir::PodParty{p.pod}) == flow.from) claim.from.push_back(p);
+      if (ir::Party(ir::PodParty{p.pod}) == flow.to) claim.to.push_back(p);
+    }
+    claim.ports = {{flow.protocol, flow.port, flow.port, ""}};
+    claim.requests = claim_.requests;
+    const ReachResult result = decide(world, connectivity, claim);
+    if (result.kind != ReachResult::Kind::Fails) {
+      unknown("a pod may be let in, and another rule may refuse it such requests");
+      return std::vector<const ir::Rule*>();
+    }
+    out_.kind = Kind::Fails;
+    out_.why.clear();
+    out_.world = std::move(world);
+    out_.counterexample = *result.counterexample;
+    return std::nullopt;
   }
 
   const ir::World& world_;

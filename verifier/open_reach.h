@@ -8,6 +8,7 @@
 
 #include "ir/connectivity.h"
 #include "ir/evaluate.h"
+#include "verifier/request_language.h"
 
 namespace policyc {
 
@@ -15,6 +16,7 @@ struct OpenClaim {
   ir::Selector from;                // pods, by their identity labels; the namespace among them
   std::vector<std::size_t> to;      // indices into Inventory::pods
   std::vector<ir::PortSpan> ports;  // empty = every protocol and port; `parser` is not read
+  std::optional<RequestLanguage> requests;  // only these HTTP requests count
 };
 
 struct OpenAnswer {
@@ -26,8 +28,8 @@ struct OpenAnswer {
   ir::Flow counterexample;  // Fails
 };
 
-// Existing namespaces keep their labels; others may have any. Connections count as made where a
-// proxy judges what is sent over them.
+// Existing namespaces keep their labels; others may have any. Where no requests are named,
+// connections count as made where a proxy judges what is sent over them.
 OpenAnswer no_pod_reaches(const ir::World& world, const OpenClaim& claim);
 
 }  // namespace policyc

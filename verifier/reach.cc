@@ -30,7 +30,8 @@ class Decider {
   ReachResult run() {
     for (const GraphParty& a : claim_.from) {
       for (const GraphParty& b : claim_.to) {
-        if (a.id == b.id || (a.pod == SIZE_MAX && b.pod == SIZE_MAX)) continue;
+        if (a.id == b.id || (!a.subject() && !b.subject())) continue;
+        if (a.node != SIZE_MAX && a.node == b.node) continue;  // does not leave the node
         ++out_.pairs;
         pair(a, b);
         if (out_.kind == ReachResult::Kind::Fails) return out_;
@@ -72,7 +73,11 @@ class Decider {
     for (const GraphParty* p : {&a, &b}) {
       if (!p->unknown.empty()) return unknown(p->id + ": " + p->unknown);
     }
-    const Connection c = connectivity_.between(a, b);
+    const ir::Connectivity::Place from = connectivity_.place(a), to = connectivity_.place(b);
+    if (const std::string why = ir::Connectivity::open_question(from, to); !why.empty()) {
+      return unknown(fmt::format("{} and {}: {}", a.id, b.id, why));
+    }
+    const Connection c = connectivity_.between(from, to);
     for (const PortSpan& wanted : claim_.ports.empty() ? every_port() : claim_.ports) {
       // Ports of the claim that no span covers are refused.
       std::uint32_t at = wanted.from;
@@ -137,6 +142,7 @@ class Decider {
 }  // namespace
 
 ir::Party party_of(const ir::GraphParty& party) {
+  if (party.node != SIZE_MAX) return ir::NodeParty{party.node};
   if (party.pod != SIZE_MAX) return ir::PodParty{party.pod};
   if (party.kind == "entity" && !party.id.starts_with("world")) return ir::EntityParty{party.id};
   if (party.kind == "fqdn") return ir::NameParty{party.id};
@@ -157,7 +163,7 @@ std::vector<Reached> blast_radius(const std::vector<ir::GraphParty>& parties,
   for (std::size_t hop = 1; hop <= hops && !edge.empty(); ++hop) {
     std::vector<std::size_t> next;
     for (const std::size_t from : edge) {
-      if (parties[from].pod == SIZE_MAX) continue;
+      if (!parties[from].subject()) continue;
       for (std::size_t to = 0; to < parties.size(); ++to) {
         if (seen.count(to) != 0 || !parties[to].unknown.empty()) continue;
         const Connection c = connectivity.between(parties[from], parties[to]);

@@ -32,11 +32,13 @@ struct ReachResult {
 ReachResult decide(const ir::World& world, const ir::Connectivity& connectivity,
                    const ReachClaim& claim);
 
-// A party of a question as one of the flow: the pod, the entity, the address, the name.
+// A party of a question as one of the flow: the pod, the node, the entity, the address, the name.
+// A pod on a node's network is the node.
 ir::Party party_of(const ir::GraphParty& party);
 
 // Who is reached from `start` in at most `hops` connections, each allowed end to end by TCP, UDP or
-// SCTP; the fewest hops for each, `start` left out. Only workloads pass on.
+// SCTP; the fewest hops for each, `start` left out. Only workloads, and nodes under the host
+// firewall, pass on.
 struct Reached {
   std::size_t party = 0;     // index into parties
   std::size_t previous = 0;  // the party before it on a shortest way

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -93,6 +94,25 @@ TEST_F(InventoryTest, Workloads) {
   EXPECT_TRUE(inventory_.find_pod("shop/Deployment/w").has_value());
 }
 
+// A ReplicaSet that a Deployment made stands for the Deployment.
+TEST_F(InventoryTest, PodsKnowWhoMadeThem) {
+  const auto pod = [&](const char* name, const char* labels, const char* owners) {
+    read(
+        fmt::format("apiVersion: v1\nkind: Pod\nmetadata: {{name: {}, labels: {{{}}}, "
+                    "ownerReferences: [{}]}}\nspec: {{}}\n",
+                    name, labels, owners));
+  };
+  pod("a", "pod-template-hash: 7d9f", "{kind: ReplicaSet, name: web-7d9f, controller: true}");
+  pod("b", "", "{kind: ReplicaSet, name: web-7d9f, controller: true}");
+  pod("c", "", "{kind: Helper, name: x}, {kind: StatefulSet, name: db, controller: true}");
+  pod("d", "", "{kind: StatefulSet, name: db}");
+  finish();
+  std::vector<std::string> owners;
+  for (const ir::Pod& p : inventory_.pods) owners.push_back(p.owner);
+  EXPECT_EQ(owners, (std::vector<std::string>{"Deployment/web", "ReplicaSet/web-7d9f",
+                                              "StatefulSet/db", ""}));
+}
+
 TEST_F(InventoryTest, WorkloadWithoutTemplateIsReported) {
   read("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: w}\nspec: {}\n");
   ASSERT_EQ(sink_.all().size(), 1U);
@@ -134,6 +154,8 @@ subsets: [{addresses: [{ip: 10.0.0.4}]}]
   EXPECT_EQ(api.ports.at(0).target_name, "web");
   EXPECT_EQ(api.ports.at(1).target_port, 5353);
   EXPECT_TRUE(inventory_.services[1].cluster_ips.empty());
+  EXPECT_TRUE(inventory_.services[1].headless);
+  EXPECT_FALSE(api.headless);
   ASSERT_EQ(inventory_.endpoints.size(), 2U);
   EXPECT_EQ(inventory_.endpoints[0].service, "api");
   EXPECT_EQ(inventory_.endpoints[0].addresses.size(), 1U);

@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "ir/connectivity.h"
 #include "ir/l7_match.h"
 #include "tests/ir/world_gen.h"
 
@@ -192,8 +193,9 @@ RC_GTEST_PROP(Resolve, MapEntriesMeanTheSame, ()) {
 
 TEST(Resolve, NumbersArePodsFrom256InLabelOrder) {
   World world;
-  world.inventory.pods = {{"n", "b", "Pod", {{"app", "b"}}, "", "", false, {}, false, {}, {}, ""},
-                          {"n", "a", "Pod", {{"app", "a"}}, "", "", false, {}, false, {}, {}, ""}};
+  world.inventory.pods = {
+      {"n", "b", "Pod", {{"app", "b"}}, "", "", false, {}, false, {}, {}, "", ""},
+      {"n", "a", "Pod", {{"app", "a"}}, "", "", false, {}, false, {}, {}, "", ""}};
   const Resolved resolved = resolve(world);
   const auto number = [&](const std::string& app) {
     for (const Identity& i : resolved.identities) {
@@ -204,6 +206,78 @@ TEST(Resolve, NumbersArePodsFrom256InLabelOrder) {
   };
   EXPECT_EQ(number("a"), 256U);
   EXPECT_EQ(number("b"), 257U);
+}
+
+// Lists and graphs: what two parties may do is what the evaluator says of each flow, nodes under
+// the host firewall included.
+RC_GTEST_PROP(Connections, SayWhatTheEvaluatorSays, ()) {
+  const Choice pick;
+  const World world = testing::random_world(pick);
+  const Resolved resolved = resolve(world);
+  const Connectivity connectivity(world.settings, resolved);
+  const auto party = [](const GraphParty& p) -> Party {
+    if (p.pod != SIZE_MAX) return PodParty{p.pod};
+    if (p.node != SIZE_MAX) return NodeParty{p.node};
+    if (p.kind == "entity" && !p.id.starts_with("world")) return EntityParty{p.id};
+    return AddressParty{p.address};
+  };
+  const auto parties = graph_parties(world, resolved);
+  std::size_t nodes = 0;
+  for (const GraphParty& a : parties) {
+    if (a.kind == "node") ++nodes;
+    for (const GraphParty& b : parties) {
+      if (a.id == b.id || (!a.subject() && !b.subject())) continue;
+      if (!a.unknown.empty() || !b.unknown.empty()) continue;
+      RC_ASSERT(Connectivity::open_question(connectivity.place(a), connectivity.place(b)).empty());
+      const Connection c = connectivity.between(a, b);
+      for (int i = 0; i < 6; ++i) {
+        Flow flow = testing::random_flow(pick, world);
+        flow.from = party(a);
+        flow.to = party(b);
+        const VerdictKind said = evaluate(world, flow).final;
+        const bool listed = std::any_of(c.spans.begin(), c.spans.end(), [&](const PortSpan& s) {
+          return s.protocol == flow.protocol && s.from <= flow.port && flow.port <= s.to;
+        });
+        RC_LOG() << a.id << " to " << b.id << " " << protocol_name(flow.protocol) << "/"
+                 << flow.port << ": " << verdict_name(said) << "\n";
+        RC_ASSERT(listed == (said != VerdictKind::Deny));
+      }
+    }
+  }
+  RC_ASSERT((nodes == 2) == world.settings.host_firewall);
+  RC_TAG(world.settings.host_firewall ? "host firewall" : "no host firewall");
+}
+
+// A pod of which nobody told the node, under the host firewall: whether a node is its own host is
+// open, and not taken for a no.
+TEST(Connections, OfPodsWithoutANodeWithNodesAreOpen) {
+  World world;
+  world.settings.host_firewall = true;
+  for (int i = 0; i < 2; ++i) {
+    Node node;
+    node.name = fmt::format("node-{}", i);
+    node.addresses = {*parse_ip(fmt::format("192.168.10.{}", i + 1))};
+    world.inventory.nodes.push_back(node);
+    Pod pod;
+    pod.ns = "m";
+    pod.name = fmt::format("p{}", i);
+    if (i == 0) pod.node = "node-0";
+    pod.ips = {*parse_ip(fmt::format("10.0.0.{}", i + 1))};
+    world.inventory.pods.push_back(pod);
+  }
+  const Resolved resolved = resolve(world);
+  const Connectivity connectivity(world.settings, resolved);
+  std::vector<std::string> open;
+  const auto parties = graph_parties(world, resolved);
+  for (const GraphParty& a : parties) {
+    for (const GraphParty& b : parties) {
+      const auto why = Connectivity::open_question(connectivity.place(a), connectivity.place(b));
+      if (!why.empty()) open.push_back(a.id + " " + b.id);
+    }
+  }
+  std::sort(open.begin(), open.end());
+  EXPECT_EQ(open, (std::vector<std::string>{"m/Pod/p1 node/node-0", "m/Pod/p1 node/node-1",
+                                            "node/node-0 m/Pod/p1", "node/node-1 m/Pod/p1"}));
 }
 
 }  // namespace

@@ -91,5 +91,67 @@ RC_GTEST_PROP(OpenReach, HoldsForWhoeverComes, ()) {
   }
 }
 
+// The same for requests that are not of one method: whoever comes, none of them passes.
+RC_GTEST_PROP(OpenReach, NoRequestPassesWhoeverComes, ()) {
+  const Choice pick;
+  const ir::World world = testing::random_world(pick);
+  OpenClaim claim;
+  claim.from = testing::random_selector(pick);
+  claim.from.requirements.push_back(
+      label_requirement("k8s", std::string(ir::kNamespaceKey), ir::Operator::Exists, {}));
+  claim.to = {static_cast<std::size_t>(pick(static_cast<int>(world.inventory.pods.size())))};
+  const auto port = pick.of<std::uint16_t>({80, 443, 8080});
+  claim.ports = {{ir::kProtoTcp, port, port, ""}};
+  const std::string spared = pick.of<std::string>({"GET", "POST", "GET|POST"});
+  const auto all = RequestLanguage::everything();
+  const auto without = RequestLanguage::matching(spared, "", "");
+  RC_ASSERT(static_cast<bool>(without));
+  auto asked = all.subtract(*without);
+  RC_ASSERT(static_cast<bool>(asked));
+  claim.requests = std::move(*asked);
+  const OpenAnswer answer = no_pod_reaches(world, claim);
+  RC_TAG(answer.kind == OpenAnswer::Kind::Holds   ? "holds"
+         : answer.kind == OpenAnswer::Kind::Fails ? "fails"
+                                                  : "unknown: " + answer.why);
+  const auto passes = [](const ir::World& w, const ir::Flow& flow) {
+    const ir::VerdictKind said = ir::evaluate(w, flow).final;
+    return said == ir::VerdictKind::Allow || said == ir::VerdictKind::Redirect;
+  };
+  const auto is_spared = [&](const std::string& method) {
+    return spared.find(method) != std::string::npos;
+  };
+  if (answer.kind == OpenAnswer::Kind::Fails) {
+    RC_ASSERT(passes(answer.world, answer.counterexample));
+    const auto* request = std::get_if<ir::HttpRequest>(&answer.counterexample.l7);
+    RC_ASSERT(request != nullptr);
+    RC_ASSERT(!is_spared(request->method));
+    RC_ASSERT(claim.from.matches(ir::pod_identity(answer.world.inventory, world.settings,
+                                                  answer.world.inventory.pods.back())));
+  }
+  if (answer.kind != OpenAnswer::Kind::Holds) return;
+  for (int i = 0; i < 20; ++i) {
+    ir::World with = world;
+    with.inventory.pods.push_back(random_pod(pick));
+    if (!claim.from.matches(
+            ir::pod_identity(with.inventory, with.settings, with.inventory.pods.back()))) {
+      continue;
+    }
+    ir::Flow flow;
+    flow.from = ir::PodParty{with.inventory.pods.size() - 1};
+    flow.to = ir::PodParty{claim.to[0]};
+    flow.port = port;
+    for (const char* method : {"GET", "POST", "PUT", "M-SEARCH"}) {
+      if (is_spared(method)) continue;
+      for (const char* path : {"/", "/a/x", "/b", "/b/"}) {
+        ir::HttpRequest request;
+        request.method = method;
+        request.path = path;
+        flow.l7 = request;
+        RC_ASSERT(!passes(with, flow));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace policyc
