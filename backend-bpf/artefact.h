@@ -1,4 +1,4 @@
-// The output of `policyc compile` (interfaces.md §6): manifest.json, src/*.c, obj/*.o, maps/*.img.
+// The output of `policyc compile`: manifest.json, src/*.c, obj/*.o, maps/*.img.
 // Files are named by the hash of what they hold, so an unchanged endpoint is neither compiled nor
 // written again.
 #pragma once

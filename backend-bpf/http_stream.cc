@@ -3,19 +3,13 @@
 #include <algorithm>
 #include <charconv>
 
+#include "ir/base/text.h"
+
 namespace policyc::bpf {
 namespace {
 
 constexpr std::size_t kMaxHead = 64U << 10U;
 constexpr std::size_t kMaxEarly = 256;
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
 
 const std::string* header(const ir::HttpRequest& request, std::string_view name) {
   for (const auto& [key, value] : request.headers) {

@@ -1,6 +1,6 @@
 // The policy objects as their CRDs spell them, with a place for every value. Nothing is interpreted
 // here: an absent list, an empty list and a list are three different things, because they mean
-// three different things (policy-semantics §4.2).
+// three different things.
 #pragma once
 
 #include <cstdint>

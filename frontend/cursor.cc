@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "ir/base/diag_code.h"
+#include "ir/base/text.h"
 
 namespace policyc::frontend {
 namespace {
@@ -18,12 +19,6 @@ constexpr std::size_t kMaxAliasLabels = 3;
 bool inside(SourceRange inner, SourceRange outer) {
   return inner.known() && inner.file == outer.file && inner.begin >= outer.begin &&
          inner.end <= outer.end;
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
 }
 
 // Letters to insert, delete, replace or swap with their neighbour.

@@ -88,7 +88,7 @@ Selector lower_selector(const SelectorAst& ast, const SourceMap& sources,
     r.symbol = std::move(symbol);
     out.requirements.push_back(std::move(r));
   }
-  // A `cidr:` key names a prefix; IPv6 colons are written as dashes (§2.1).
+  // A `cidr:` key names a prefix; IPv6 colons are written as dashes.
   for (Requirement& r : out.requirements) {
     if (r.source != "cidr") continue;
     std::string text = r.key;
@@ -196,7 +196,7 @@ bool is_namespace_key(const Requirement& r) {
 Selector CiliumLowering::subject(const SelectorAst& ast) {
   Selector s = lower_selector(ast, sources_, "", "");
   if (clusterwide_) return s;
-  // The policy's namespace overwrites a matchLabel of the very same key (§3.1).
+  // The policy's namespace overwrites a matchLabel of the very same key.
   const std::size_t labels = ast.match_labels.size();
   for (std::size_t i = 0; i < labels; ++i) {
     const Requirement& r = s.requirements[i];
@@ -212,7 +212,7 @@ Selector CiliumLowering::subject(const SelectorAst& ast) {
   return s;
 }
 
-// §3.2, step by step.
+// Step by step.
 Selector CiliumLowering::peer_selector(const SelectorAst& ast, bool reserved_exit) {
   Selector s = lower_selector(ast, sources_, "", "");
   const auto any = [&](auto test) {
@@ -261,7 +261,7 @@ void CiliumLowering::lower_rule(const RuleAst& ast) {
   rule.origin = {index_, ast.path, ast.range};
   if (ast.description) rule.description = ast.description->text;
   if (ast.node_selector) {
-    // In a CNP it is accepted under `specs`, and has no effect (§15.10).
+    // In a CNP it is accepted under `specs`, and has no effect.
     if (!clusterwide_) return;
     rule.host_subject = true;
     rule.subject = lower_selector(*ast.node_selector, sources_, "", "");
@@ -333,7 +333,7 @@ void CiliumLowering::section(const OptList<RuleItemAst>& items, ir::Direction di
   }
 }
 
-// §4.2: nil, empty and filled peer lists mean three different things.
+// Nil, empty and filled peer lists mean three different things.
 void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_l4) {
   const auto empty = [](const auto& list) { return list && list->empty(); };
   const auto filled = [](const auto& list) { return list && !list->empty(); };
@@ -401,7 +401,7 @@ void CiliumLowering::peers(const RuleItemAst& ast, ir::RuleItem& item, bool has_
   }
   if (filled(ast.services)) {
     bool found = false;
-    // In a deny section services are never resolved (§4.4).
+    // In a deny section services are never resolved.
     for (const ServiceAst& s : *ast.services) found = (!item.deny && service(s, item)) || found;
     // Nothing found leaves a peer list that is there but empty: everybody on those ports.
     item.services_unmatched = !found;
@@ -514,7 +514,7 @@ bool CiliumLowering::service(const ServiceAst& ast, ir::RuleItem& item) {
       Selector selector;
       selector.range = ast.range;
       for (const auto& [key, value] : s.selector) {
-        // Keys with a dot are read as `source.key` by this release and match nothing (§4.4).
+        // Keys with a dot are read as `source.key` by this release and match nothing.
         auto [source, name] = ir::split_key(key);
         selector.requirements.push_back(
             requirement(source, name, Operator::In, {value}, ast.range));
@@ -574,7 +574,7 @@ void CiliumLowering::icmp(const IcmpAst& ast, ir::RuleItem& item) {
     port.protocol = v6 ? ir::kProtoIcmp6 : ir::kProtoIcmp;
     port.range = f.range;
     const auto type = icmp_type(f.type.text, v6);
-    // A type over 255 is accepted and matches nothing; type 0 is every type of the family (§15.18).
+    // A type over 255 is accepted and matches nothing; type 0 is every type of the family.
     port.number = static_cast<std::uint16_t>(type.value_or(256));
     port.text = std::to_string(port.number);
     port.symbol = symbol_of(f.type, sources_);
@@ -653,7 +653,7 @@ std::optional<int> icmp_type(const std::string& text, bool v6) {
   return v6 ? find(kV6) : find(kV4);
 }
 
-// Base 0, as the agent parses: 0x is hexadecimal, a leading 0 octal (§5.1).
+// Base 0, as the agent parses: 0x is hexadecimal, a leading 0 octal.
 std::optional<std::uint32_t> parse_port_number(const std::string& text) {
   if (text.empty()) return std::nullopt;
   int base = 10;
@@ -708,7 +708,7 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
   if (port.symbol.empty() && ast.end_port && *ast.end_port > 0 && *ast.end_port <= 65535) {
     port.end = static_cast<std::uint16_t>(*ast.end_port);
   }
-  // An inverted range is its first port; `0` with the last port is all ports (§15.19).
+  // An inverted range is its first port; `0` with the last port is all ports.
   if (port.name.empty() && port.end <= port.number) {
     const bool inverted = port.end > 0 && port.end < port.number;
     if (port.symbol.empty() && inverted) port.ignored_end = ast.end_port_range;

@@ -1,5 +1,5 @@
-// Lowers accepted policies to the IR: namespace rules of policy-semantics §3, entities and prefixes
-// to selectors, ports, L7 rules, NetworkPolicy translation (§9).
+// Lowers accepted policies to the IR: the namespaces that selectors mean, entities and prefixes
+// to selectors, ports, L7 rules, NetworkPolicy translation.
 #pragma once
 
 #include "frontend/load.h"

@@ -27,7 +27,7 @@ std::optional<ir::Selector> peer_selector(const NetpolPeerAst& ast, const std::s
     out = lower_selector(*ast.namespace_selector, sources, "k8s",
                          std::string(ir::kNamespaceLabelsPrefix));
     out.range = ast.range;
-    // Only the empty selector is confined to pods; others match whoever lacks the label (§15.3).
+    // Only the empty selector is confined to pods; others match whoever lacks the label.
     const bool positive =
         std::any_of(out.requirements.begin(), out.requirements.end(), [](const ir::Requirement& r) {
           return r.op == ir::Operator::In || r.op == ir::Operator::Exists;
@@ -128,7 +128,7 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
           peer.selector = std::move(*selector);
           item.peers.push_back(std::move(peer));
         } else {
-          item.any_peer = !item.all_l4;  // an empty peer: everybody, on the listed ports (§15.9)
+          item.any_peer = !item.all_l4;  // an empty peer: everybody, on the listed ports
         }
         rule.items.push_back(std::move(item));
       }
@@ -148,7 +148,7 @@ void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t 
     if (rule.has_ingress) direction_items(spec.ingress, Direction::Ingress);
     if (rule.has_egress) direction_items(spec.egress, Direction::Egress);
   } else {
-    // For the agent policyTypes adds isolation and never takes rules away (§15.9).
+    // For the agent policyTypes adds isolation and never takes rules away.
     direction_items(spec.ingress, Direction::Ingress);
     direction_items(spec.egress, Direction::Egress);
     const bool wants_ingress = typed ? listed("Ingress") || !wants_egress : true;

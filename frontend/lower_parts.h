@@ -19,10 +19,10 @@ ir::Selector lower_selector(const SelectorAst& ast, const SourceMap& sources,
                             const std::string& forced_source, const std::string& key_prefix);
 ir::Requirement namespace_requirement(const std::string& ns);
 ir::Requirement namespace_exists();
-// policy-default-local-cluster: peers are of this cluster unless they name one (§3.3).
+// policy-default-local-cluster: peers are of this cluster unless they name one.
 void confine_to_cluster(ir::Selector& selector, const ir::Settings& settings);
 ir::Selector reserved_selector(const std::string& name, SourceRange range);
-// `0.0.0.0/0` and `::/0` are the world labels (§4.4).
+// `0.0.0.0/0` and `::/0` are the world labels.
 ir::Selector cidr_selector(const ir::Prefix& prefix, const ir::Settings& settings,
                            SourceRange range);
 
@@ -37,7 +37,7 @@ std::vector<ir::Port> lower_cilium_port(const PortAst& ast, const SourceMap& sou
 ir::L7Rules lower_l7(const L7RulesAst& ast, const ir::Profile& release, const SourceMap& sources);
 ir::HeaderMatch lower_header(const std::string& text);
 
-// NetworkPolicy as Cilium's agent translates it (§9.1).
+// NetworkPolicy as Cilium's agent translates it.
 void lower_netpol(const Loaded& loaded, const LoadedPolicy& policy, std::size_t index,
                   const ir::Settings& settings, ir::PolicySet& out);
 

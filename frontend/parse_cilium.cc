@@ -129,7 +129,7 @@ bool any_port(const RuleItemAst& item) {
                      [](const PortRuleAst& rule) { return rule.ports && !rule.ports->empty(); });
 }
 
-// What an item means once the API server has dropped its unknown fields (policy-semantics §4.2).
+// What an item means once the API server has dropped its unknown fields.
 std::string what_is_left(const RuleItemAst& item, const Section& section) {
   const auto empty = [](const auto& list) { return list && list->empty(); };
   const auto filled = [](const auto& list) { return list && !list->empty(); };

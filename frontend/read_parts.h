@@ -22,7 +22,7 @@ void read_netpol(Fields& object, PolicyAst& policy, const ir::Settings& settings
                  Findings& findings);
 void read_cidr_group(Fields& object, PolicyAst& policy, Findings& findings);
 
-// The agent's own checks (policy-semantics §10), and for NetworkPolicy the API server's (§9.1).
+// The agent's own checks, and for NetworkPolicy the API server's.
 void validate_cilium(const PolicyAst& policy, const ir::Settings& settings, Findings& findings);
 void validate_netpol(const PolicyAst& policy, const ir::Settings& settings, Findings& findings);
 

@@ -12,7 +12,7 @@ namespace policyc::frontend {
 void check_upgrade(const LoadOptions& options, const Loaded& loaded, const ir::Settings& settings,
                    const std::string& target, DiagnosticSink& sink);
 
-// Where Cilium reads a NetworkPolicy of the input differently from the Kubernetes API (§9.2): one
+// Where Cilium reads a NetworkPolicy of the input differently from the Kubernetes API: one
 // finding (POL0401, off unless a level is set) for each rule whose translation differs.
 void check_semantics(const Loaded& loaded, const ir::Settings& settings, DiagnosticSink& sink);
 

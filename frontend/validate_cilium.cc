@@ -1,4 +1,4 @@
-// What Cilium's agent refuses although the CRD's schema lets it in (policy-semantics §10).
+// What Cilium's agent refuses although the CRD's schema lets it in.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "frontend/lower_parts.h"
 #include "frontend/read_parts.h"
 #include "ir/base/diag_code.h"
+#include "ir/base/text.h"
 #include "ir/ip.h"
 #include "ir/l7_match.h"
 
@@ -15,11 +16,6 @@ namespace policyc::frontend {
 namespace {
 
 constexpr std::size_t kMaxPorts = 40;
-
-std::string upper(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return text;
-}
 
 // The key as the agent stores it: `source.key`.
 std::string stored_key(const std::string& key) {

@@ -1,5 +1,5 @@
-// Which of the allows that match a packet decides, and what authentication it asks for
-// (policy-semantics §7.2, §7.4, §16.14, §16.21).
+// Which of the allows that match a packet decides, and what authentication it asks
+// for.
 #pragma once
 
 #include <optional>
@@ -13,7 +13,7 @@ namespace policyc::ir {
 // An atom that matches the packet: which key of the policy map it would be, and what it says.
 struct Atom {
   const Filter* filter = nullptr;
-  const SelectorPolicy* policy = nullptr;  // nullptr: the implicit allow of the local host (§4.6)
+  const SelectorPolicy* policy = nullptr;  // nullptr: the implicit allow of the local host
   bool specific = false;                   // a concrete identity, not the wildcard
   int length = 0;                          // L4 prefix length: 0, 8 or 8 + port bits
   int priority = 0;                        // proxy priority, 0 = plain allow

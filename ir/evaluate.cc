@@ -15,13 +15,13 @@
 
 // One flow at a time, nothing kept between flows, every step a sentence of the specification:
 //
-//   1. who are the two sides, in labels                          §2, §16.5–16.23
-//   2. which rules select the side that is judged                §3.1
-//   3. merge those rules into filters                            §6.5 (ir/filters)
-//   4. expand the filters into atoms that match the packet       §7.1
-//   5. deny wins; else the best allow; else default deny         §7.2
-//   6. authentication from the covering entries                  §7.4, §16.14 (ir/decide)
-//   7. the proxy's answer to the request                         §6.6, §16.2–16.4, §16.17
+//   1. who are the two sides, in labels
+//   2. which rules select the side that is judged
+//   3. merge those rules into filters (ir/filters)
+//   4. expand the filters into atoms that match the packet
+//   5. deny wins; else the best allow; else default deny
+//   6. authentication from the covering entries (ir/decide)
+//   7. the proxy's answer to the request
 //
 // Unknowns (placeholders, labels that a hypothetical pod may or may not carry, names not resolved)
 // are symbols. The flow is judged once for every assignment of the symbols it meets; where all
@@ -51,8 +51,8 @@ struct Side {
   std::vector<IpAddress> addresses;  // as far as known; read by --semantics kubernetes
   bool in_cluster = false;           // a pod or node of the inventory
   bool host = false;                 // the local host's identity
-  bool bare_world = false;  // reserved world-ipv4/-ipv6 without any further label (§16.13)
-  std::string open;         // name of a hypothetical pod: labels it does not name are symbols
+  bool bare_world = false;           // reserved world-ipv4/-ipv6 without any further label
+  std::string open;  // name of a hypothetical pod: labels it does not name are symbols
   std::optional<std::string> dns_name;               // a name outside the cluster, not an address
   const AddressParty* unresolved_address = nullptr;  // outside address, and no DNS cache is known
 };
@@ -148,7 +148,7 @@ bool Judge::selects(const Selector& s, const Side& side) const {
                      [&](const Requirement& r) { return requirement(r, side); });
 }
 
-// §3.1. Endpoint rules never apply to the host, node rules to nothing else.
+// Endpoint rules never apply to the host, node rules to nothing else.
 bool Judge::subject(const Rule& rule, const Party& party, const Side& side) const {
   if (const auto* node = std::get_if<NodeParty>(&party)) {
     return rule.host_subject && rule.subject.matches(node_selector_labels(
@@ -177,7 +177,7 @@ std::size_t Judge::node_of(const Party& party) const {
   return nodes.size() == 1 ? 0 : SIZE_MAX;
 }
 
-// §16.23: what a party is as a peer, seen from the node where the other side is judged.
+// What a party is as a peer, seen from the node where the other side is judged.
 Side Judge::side(const Party& party, const AddressBook& book, std::size_t view_node) const {
   Side out;
   auto from_address = [&](const IpAddress& ip) {
@@ -251,7 +251,7 @@ DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& polic
     const int length = covers(filter, named);
     if (length < 0) continue;
     for (const SelectorPolicy& p : filter.policies) {
-      // Identity 2 stands for 9 and 10 as well in a dual-stack map (§4.3).
+      // Identity 2 stands for 9 and 10 as well in a dual-stack map.
       const bool world_alias = peer.bare_world && p.selector.matches(entity_identity("world"));
       if (!selects(p.selector, peer) && !world_alias) continue;
       if (p.deny) {
@@ -261,7 +261,7 @@ DirectionVerdict Judge::verdict(Direction direction, const EndpointPolicy& polic
       }
     }
   }
-  // The local host may always reach local pods: a plain entry of its own (§4.6, §16.20).
+  // The local host may always reach local pods: a plain entry of its own.
   if (direction == Direction::Ingress && peer.host && !host_subject &&
       !world.settings.allow_localhost_policy) {
     allows.push_back({nullptr, nullptr, true, 0, 0});
@@ -342,8 +342,8 @@ bool Judge::lists_name(const std::set<std::string>& server_names, const std::str
   });
 }
 
-// §6.6: the request passes if some allow atom of this direction that selects the peer has no L7
-// rules or one that matches. The implicit localhost entry is no rule (§16.2).
+// The request passes if some allow atom of this direction that selects the peer has no L7
+// rules or one that matches. The implicit localhost entry is no rule.
 L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const NamedPorts& named,
                        Parser parser) const {
   L7Verdict out;
@@ -373,7 +373,7 @@ L7Verdict Judge::proxy(const EndpointPolicy& policy, const Side& peer, const Nam
   }
   for (const Filter& filter : policy.filters) {
     if (covers(filter, named) < 0) continue;
-    // The DNS proxy looks at the very filter that carries the DNS rules (§16.4).
+    // The DNS proxy looks at the very filter that carries the DNS rules.
     if (parser == Parser::Dns && filter.parser != Parser::Dns) continue;
     for (const SelectorPolicy& p : filter.policies) {
       if (p.deny || !selects(p.selector, peer)) continue;
@@ -478,7 +478,7 @@ std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
     return out;
   }
   const EndpointPolicy policy = merge(*j, direction);
-  // A conflict in either direction freezes the whole endpoint (§15.28).
+  // A conflict in either direction freezes the whole endpoint.
   const bool ingress = direction == Direction::Ingress;
   const EndpointPolicy other = merge(*j, ingress ? Direction::Egress : Direction::Ingress);
   for (const EndpointPolicy* p : {&policy, &other}) {
@@ -492,7 +492,7 @@ std::optional<DirectionVerdict> Judge::direction(Direction direction) const {
   return verdict(direction, policy, j->peer, j->named, j->host);
 }
 
-// §16.22: the first direction that denies or fails decides; then the proxies.
+// The first direction that denies or fails decides; then the proxies.
 FlowVerdict Judge::run() const {
   FlowVerdict out;
   out.id = flow.id;

@@ -16,7 +16,7 @@ struct World {
   PolicySet policies;
 };
 
-// The verdict of one flow by policy-semantics §7, §15 and §16. Pure; no caches.
+// The verdict of one flow, as Cilium gives it. Pure; no caches.
 FlowVerdict evaluate(const World& world, const Flow& flow);
 
 // Rules that put the judged side of the flow into default deny in this direction.

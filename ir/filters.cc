@@ -162,7 +162,7 @@ Selector host_selector() {
   return Selector{{r}, {}};
 }
 
-// How a redirect without a priority of its own ranks among others since 1.19 (§12), 1 highest.
+// How a redirect without a priority of its own ranks among others since 1.19, 1 highest.
 int parser_priority(Parser parser) {
   switch (parser) {
     case Parser::Http:
@@ -289,7 +289,7 @@ EndpointPolicy merge_rules(const std::vector<const Rule*>& rules, Direction dire
         std::vector<SelectorPolicy> policies = selectors;
         if (!item.deny) {
           const L7Rules& l7 = port_rule.l7;
-          // A clusterwide policy has no namespace in which to look a CiliumEnvoyConfig up (§5.4).
+          // A clusterwide policy has no namespace in which to look a CiliumEnvoyConfig up.
           if (port_rule.listener && port_rule.listener->kind == "CiliumEnvoyConfig" &&
               rule->ns.empty()) {
             b.fail(
@@ -316,7 +316,7 @@ EndpointPolicy merge_rules(const std::vector<const Rule*>& rules, Direction dire
               p.priority = static_cast<std::uint8_t>(priority > 0 ? 255 - priority : 1);
             }
           }
-          // Host is spared L7 rules that reach it through somebody else's selector (§16.1).
+          // Host is spared L7 rules that reach it through somebody else's selector.
           const bool redirects = !policies.empty() && policies.front().redirect;
           if (ingress && redirects && !settings.allow_localhost_policy && !host_endpoint &&
               std::none_of(policies.begin(), policies.end(),

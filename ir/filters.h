@@ -1,5 +1,5 @@
 // Merging: the rules that select one endpoint become filters, one for each (port, protocol),
-// holding one policy for each peer selector (policy-semantics §6.5). Evaluator and resolver both
+// holding one policy for each peer selector. Evaluator and resolver both
 // start from here.
 #pragma once
 
@@ -27,10 +27,10 @@ struct SelectorPolicy {
   std::optional<Listener> listener;
   std::uint8_t priority = 0;     // 0 plain, 1 redirect, 255-p for listener priority p
   std::optional<AuthType> auth;  // explicit
-  bool host_exemption = false;   // the allow for host that Cilium adds beside L7 rules (§16.1)
-  bool synthetic = false;        // the allow of `enableDefaultDeny: false` (§4.5)
-  // Pruned: the wildcard of the same filter covers it; no map entry, but the proxy still sees it
-  // (§7.3).
+  bool host_exemption = false;   // the allow for host that Cilium adds beside L7 rules
+  bool synthetic = false;        // the allow of `enableDefaultDeny: false`
+  // Pruned: the wildcard of the same filter covers it; no map entry, but the proxy still sees
+  // it.
   bool no_entry = false;
   std::vector<Origin> origins;
 
@@ -76,7 +76,7 @@ struct NamedPorts {
   std::optional<std::uint16_t> find(const std::string& name, Protocol protocol) const;
 };
 
-// The pod's own ports (ingress), or the cluster-wide table (egress) (§5.2).
+// The pod's own ports (ingress), or the cluster-wide table (egress).
 NamedPorts ingress_ports(const Pod& pod);
 NamedPorts egress_ports(const Inventory& inventory);
 

@@ -24,7 +24,7 @@ const Prefix* longest_cover(const std::set<Prefix>& prefixes, const Prefix& at) 
   return nullptr;
 }
 
-// fromNodes/toNodes see node labels only where the cluster puts them into identities (§2.4).
+// fromNodes/toNodes see node labels only where the cluster puts them into identities.
 void add_node_labels(const Node& node, const Settings& settings, std::vector<Label>& out) {
   if (!settings.node_selector_labels) return;
   for (const auto& [key, value] : node.labels) {

@@ -1,5 +1,5 @@
-// Who somebody is, in labels: pods, the host, other nodes, and addresses outside the cluster
-// (policy-semantics §2.2–§2.4, §16.5, §16.10, §16.15).
+// Who somebody is, in labels: pods, the host, other nodes, and addresses outside the
+// cluster.
 #pragma once
 
 #include <set>
@@ -37,7 +37,7 @@ enum ReservedIdentity : std::uint32_t {
   kIdentityFirstNode = 0x02000001,
 };
 
-// Whether the label filter keeps a label in the identity (§2.2): the longest include beats the
+// Whether the label filter keeps a label in the identity: the longest include beats the
 // shortest ignore; one include of the operator's own drops whatever is not included.
 bool is_identity_label(const Settings& settings, std::string_view source, std::string_view key);
 // The operator's patterns, separated by blanks: "k8s:app !k8s:job-name io\\.kubernetes". Errors
@@ -52,7 +52,7 @@ LabelSet pod_identity(const Inventory& inventory, const Settings& settings, cons
 // Labels of a node that a nodeSelector is matched against.
 LabelSet node_selector_labels(const Settings& settings, const Node& node);
 
-// `reserved:<entity>`; kube-apiserver as a remote node's (§16.23).
+// `reserved:<entity>`; kube-apiserver as a remote node's.
 LabelSet entity_identity(const std::string& entity);
 
 // What addresses mean, as seen from one node. Build once, ask often.
@@ -93,11 +93,11 @@ class AddressBook {
   LabelSet identity_of(const Prefix& prefix) const;
 };
 
-// Distinct toFQDNs texts of rules that select some endpoint on `node` (§16.15).
+// Distinct toFQDNs texts of rules that select some endpoint on `node`.
 std::vector<std::string> active_fqdns(const Inventory& inventory, const Settings& settings,
                                       const PolicySet& policies, std::size_t node);
 
-// Cilium's name patterns (§8), as ir::dns_pattern gives them: `*` alone is any name, a leading
+// Cilium's name patterns, as ir::dns_pattern gives them: `*` alone is any name, a leading
 // `**.` is one or more labels, else each `*` stays within one label.
 bool dns_pattern_matches(std::string_view pattern, std::string_view name);
 

@@ -44,8 +44,8 @@ struct PortBlock {
 };
 
 // Smallest cover of the inclusive range by blocks, ascending, disjoint, at most 30. `0-0` and
-// `0-65535` give the wildcard block {0,0}; last <= first gives the single port (Cilium's MapState,
-// §5.1).
+// `0-65535` give the wildcard block {0,0}; last <= first gives the single port, as the agent has
+// it.
 std::vector<PortBlock> port_blocks(std::uint16_t first, std::uint16_t last);
 
 }  // namespace policyc::ir

@@ -8,6 +8,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "ir/base/text.h"
 #include "ir/identity.h"
 
 namespace policyc::ir {
@@ -31,14 +32,6 @@ const re2::RE2& compiled(const std::string& regex) {
 
 re2::StringPiece piece(std::string_view text) {
   return {text.data(), text.size()};
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
 }
 
 bool header_matches(const HeaderMatch& match, const HttpRequest& request) {
@@ -87,7 +80,7 @@ constexpr std::array kKafkaApis = {"produce",
                                    "describeconfigs",
                                    "alterconfigs"};
 
-// Requests of these keys name topics (§16.24).
+// Requests of these keys name topics.
 bool has_topics(int key) {
   constexpr std::array kKeys = {0, 1, 2, 3, 4, 5, 6, 8, 9, 19, 20, 21, 23, 24, 27, 28, 34, 35, 37};
   return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();

@@ -1,4 +1,4 @@
-// Does one L7 rule match one request? HTTP regexes are RE2, matched in full (policy-semantics §6).
+// Does one L7 rule match one request? HTTP regexes are RE2, matched in full.
 #pragma once
 
 #include <string>

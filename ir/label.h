@@ -1,4 +1,4 @@
-// Labels, label sets and selectors: how Cilium names who somebody is (policy-semantics §2, §3).
+// Labels, label sets and selectors: how Cilium names who somebody is.
 #pragma once
 
 #include <compare>
@@ -70,11 +70,11 @@ struct Selector {
 
   bool wildcard() const { return requirements.empty(); }
   bool matches(const LabelSet& labels) const;
-  // Canonical text: two selectors with equal text are one selector for merging (§6.5).
+  // Canonical text: two selectors with equal text are one selector for merging.
   std::string text() const;
 };
 
-// Splits a key as written in YAML: `k8s:app`, `$host`, `reserved.host`, `app` (§2.1).
+// Splits a key as written in YAML: `k8s:app`, `$host`, `reserved.host`, `app`.
 std::pair<std::string, std::string> split_key(std::string_view key);
 
 }  // namespace policyc::ir

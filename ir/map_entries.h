@@ -1,4 +1,4 @@
-// A policy table as entries of Cilium's policy map (policy-semantics §7.3): what the agent of a
+// A policy table as entries of Cilium's policy map: what the agent of a
 // node installs, and the fewest entries that decide alike.
 #pragma once
 

@@ -35,13 +35,13 @@ enum class PeerKind : std::uint8_t { Endpoint, Entity, Cidr, CidrGroup, Fqdn, No
 struct Peer {
   PeerKind kind = PeerKind::Endpoint;
   Selector selector;
-  bool takes_requires = false;  // from/toRequires of the subject's rules are ANDed in (§16.11)
+  bool takes_requires = false;  // from/toRequires of the subject's rules are ANDed in
   SourceRange range;
   std::string text;  // as users know it: "app=web", "10.0.0.0/8", "world", "*.example.com"
 };
 
 struct Port {
-  // Filter key (§6.5): the number in decimal, or the name in lower case; "0" is all ports.
+  // Filter key: the number in decimal, or the name in lower case; "0" is all ports.
   std::string text = "0";
   std::uint16_t number = 0;       // 0 with empty name: all ports
   std::string name;               // named port; `number` is then unused
@@ -139,7 +139,7 @@ struct RuleItem {
   std::vector<PortRule> ports;
   std::optional<AuthType> auth;
   std::string auth_symbol;  // authentication.mode is unknown: the endpoint's verdicts are, too
-  std::vector<Requirement> requires_;  // from/toRequires of this item, ANDed into all rules (§15.8)
+  std::vector<Requirement> requires_;  // from/toRequires of this item, ANDed into all rules
   Origin origin;
 };
 
@@ -150,7 +150,7 @@ struct Rule {
   std::string ns;             // only endpoints of this namespace; empty = all
   std::string symbol;  // unknown that decides whether the subject matches (namespace not known)
   std::vector<RuleItem> items;
-  bool has_ingress = false, has_egress = false;  // a non-empty allow or deny section (§4.5)
+  bool has_ingress = false, has_egress = false;  // a non-empty allow or deny section
   bool default_deny_ingress = true, default_deny_egress = true;
   bool asked_deny_ingress = false, asked_deny_egress = false;  // enableDefaultDeny: true is written
   bool empty_ingress = false, empty_egress = false;            // `ingress: []`, `egress: []`

@@ -1,5 +1,5 @@
 // Cilium releases as data: one row for each, one column for each difference that changes what a
-// policy means or whether it is accepted (policy-semantics §10, §12). Reader, lowering and
+// policy means or whether it is accepted. Reader, lowering and
 // validation consult this table and nothing else. docs/profiles.md shows it with its sources.
 #pragma once
 
@@ -39,7 +39,7 @@ const Profile* find_profile(std::string_view name);
 
 // A matchName or matchPattern as this release reads it: runs of stars collapse, except that a
 // leading
-// `**.` stays where it spans labels (§8).
+// `**.` stays where it spans labels.
 std::string dns_pattern(const Profile& profile, std::string_view text);
 
 // Whether an entry of serverNames lists this name, without regard to case.

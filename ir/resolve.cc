@@ -229,7 +229,7 @@ struct Entry {
   const Filter* filter;
   const SelectorPolicy* policy;  // nullptr: localhost
   const Bits* bits;
-  const Bits* selected;  // without the map's aliases: whom the proxy's rules are for (§16.13)
+  const Bits* selected;  // without the map's aliases: whom the proxy's rules are for
   Span span;
 };
 
@@ -326,7 +326,7 @@ class TableBuilder {
   std::map<const Bits*, Bits> with_alias_;
 
  public:
-  // Dual stack: who selects identity 2 also gets 9 and 10 in the map (§4.3).
+  // Dual stack: who selects identity 2 also gets 9 and 10 in the map.
   const Bits* aliased(const Bits& bits);
 };
 
@@ -406,7 +406,7 @@ std::uint16_t TableBuilder::intern(PolicyTable& table, const VerdictRecord& reco
   return static_cast<std::uint16_t>(table.records.size() - 1);
 }
 
-// §6.6: what the proxy enforces depends on every entry that selects the peer and covers the port.
+// What the proxy enforces depends on every entry that selects the peer and covers the port.
 void TableBuilder::proxy_filters(PolicyTable& table, const std::vector<Entry>& entries,
                                  const std::vector<IdentityIndex>& representatives) const {
   using Parts = std::vector<const SelectorPolicy*>;
@@ -423,7 +423,7 @@ void TableBuilder::proxy_filters(PolicyTable& table, const std::vector<Entry>& e
     for (const Entry& e : entries) {
       if (e.policy == nullptr || e.policy->deny || key < e.span.begin || key >= e.span.end)
         continue;
-      // The DNS proxy looks at the very filter that carries the DNS rules (§16.4).
+      // The DNS proxy looks at the very filter that carries the DNS rules.
       if (r.parser == "dns" && e.filter->parser != Parser::Dns) continue;
       if (test(*e.selected, identity)) parts.push_back(e.policy);
     }
@@ -439,7 +439,7 @@ void TableBuilder::proxy_filters(PolicyTable& table, const std::vector<Entry>& e
   }
 }
 
-// §7.3: covered entries are dropped, the rest keep their own value.
+// Covered entries are dropped, the rest keep their own value.
 void TableBuilder::map_entries(PolicyTable& table, const std::vector<Entry>& entries,
                                const std::vector<IdentityIndex>& representatives) {
   struct Slot {

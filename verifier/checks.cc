@@ -18,12 +18,12 @@ bool apart(const ir::Rule& a, const ir::Rule& b) {
   return a.symbol.empty() && b.symbol.empty() && !a.ns.empty() && !b.ns.empty() && a.ns != b.ns;
 }
 
-std::string directory(const std::string& path) {
+}  // namespace
+
+std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
   return slash == std::string::npos ? std::string() : path.substr(0, slash);
 }
-
-}  // namespace
 
 Context::Context(const ir::World& w, const SourceMap& s, DiagnosticSink& k, const CheckOptions& o)
     : world(w), sources(s), sink(k), options(o) {
@@ -74,7 +74,7 @@ bool Context::subject_covers(const ir::Rule& wide, const ir::Rule& narrow) const
     // A namespace that was only guessed proves nothing about another policy's.
     const bool guessed = a.ns_guessed || b.ns_guessed || !wide.symbol.empty();
     if (guessed && !is_clusterwide(wide) &&
-        (a.ns_guessed != b.ns_guessed || directory(a.file) != directory(b.file))) {
+        (a.ns_guessed != b.ns_guessed || folder_of(a.file) != folder_of(b.file))) {
       return false;
     }
   }

@@ -11,6 +11,9 @@
 
 namespace policyc::checks {
 
+// The folder of a file as it was given; empty where the path has none.
+std::string folder_of(const std::string& path);
+
 struct Context {
   Context(const ir::World& world, const SourceMap& sources, DiagnosticSink& sink,
           const CheckOptions& options);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ir/base/diag_code.h"
+#include "ir/base/text.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {
@@ -75,13 +76,6 @@ void no_restriction(Context& c, const ir::Rule& rule) {
              inside != nullptr ? inside->origin.path : "")
         .help = fmt::format("leave `{}` out where this is meant, or list the ports", key);
   }
-}
-
-std::string lower(std::string text) {
-  for (char& ch : text) {
-    if (ch >= 'A' && ch <= 'Z') ch = static_cast<char>(ch - 'A' + 'a');
-  }
-  return text;
 }
 
 // Whether the name says that the policy lets something through in some direction.

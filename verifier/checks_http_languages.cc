@@ -9,6 +9,7 @@
 
 #include "ir/automata/dfa.h"
 #include "ir/base/diag_code.h"
+#include "ir/base/text.h"
 #include "ir/l7_match.h"
 #include "verifier/checks_context.h"
 #include "verifier/checks_http.h"
@@ -73,15 +74,8 @@ bool token(std::string_view text) {
   });
 }
 
-std::string upper(std::string text) {
-  for (char& ch : text) {
-    if (ch >= 'a' && ch <= 'z') ch = static_cast<char>(ch - 'a' + 'A');
-  }
-  return text;
-}
-
 // In lower case, but for what a backslash makes a class of its own (`\S`).
-std::string lower(std::string text) {
+std::string lower_regex(std::string text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     char& ch = text[i];
     if (ch == '\\') {
@@ -137,7 +131,7 @@ std::string host_part(std::string text) {
   if (const auto scheme = text.find("://"); scheme != std::string::npos) text.erase(0, scheme + 3);
   text.erase(std::min(text.size(), std::min(text.find_first_of("/ #"), text.find("\\?"))));
   if (!text.empty() && text.back() == '\\') text.pop_back();  // of `\/`
-  return lower(text);
+  return lower_regex(text);
 }
 
 // How to write the hosts that are meant; an example where one of them would not match either.
@@ -254,7 +248,7 @@ void host_never(Context& c, Languages& l, const Place& p, const HttpRule& http) 
     if (http.host[0] == '*') {
       std::string meant = ".*";
       for (const char ch : http.host.substr(1)) meant += ch == '.' ? "\\." : std::string(1, ch);
-      help = write_host(l, {lower(meant)});
+      help = write_host(l, {lower_regex(meant)});
     } else {
       help = "write an expression in RE2's syntax";
     }
@@ -266,7 +260,7 @@ void host_never(Context& c, Languages& l, const Place& p, const HttpRule& http) 
     help = write_host(l, names);
   } else if (l.never(http.host, kNoCapitals)) {
     code = DiagCode::HttpHostCapitals;
-    help = write_host(l, {lower(http.host)});
+    help = write_host(l, {lower_regex(http.host)});
   } else {
     return;
   }

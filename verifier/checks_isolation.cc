@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ir/base/diag_code.h"
+#include "ir/base/text.h"
 #include "verifier/checks_context.h"
 
 namespace policyc::checks {
@@ -10,17 +11,18 @@ namespace {
 
 using ir::Direction;
 
-std::string lower(std::string text) {
-  for (char& ch : text) {
-    if (ch >= 'A' && ch <= 'Z') ch = static_cast<char>(ch - 'A' + 'a');
+// In lower case, with dashes for what else divides words.
+std::string in_dashes(const std::string& text) {
+  std::string out = lower(text);
+  for (char& ch : out) {
     if (ch == ' ' || ch == '_') ch = '-';
   }
-  return text;
+  return out;
 }
 
 // The words by which a policy calls itself a default deny; empty where it does not.
 std::string default_deny_words(const std::string& text) {
-  const std::string t = lower(text);
+  const std::string t = in_dashes(text);
   for (const char* words : {"default-deny", "deny-all", "deny-by-default"}) {
     if (t.find(words) != std::string::npos) return words;
   }
@@ -52,7 +54,7 @@ void default_deny_allows(Context& c, const ir::Rule& rule) {
   if (!by_name) words = default_deny_words(rule.description);
   if (words.empty() || rule.host_subject) return;
   // `default-deny-ingress` speaks of one direction only; so does `allow-x-in-default-deny` of none.
-  const std::string text = lower(by_name ? policy.ref.name : rule.description);
+  const std::string text = in_dashes(by_name ? policy.ref.name : rule.description);
   if (text.find("allow") != std::string::npos || text.find("except") != std::string::npos) return;
   const bool ingress_only = text.find("ingress") != std::string::npos;
   const bool egress_only = text.find("egress") != std::string::npos;

@@ -37,11 +37,6 @@ bool shared_text(const Context& c, const Together& t, SourceRange range) {
   return it != t.occurrences.end() && it->second > 1;
 }
 
-std::string parent(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? std::string() : path.substr(0, slash);
-}
-
 // The groups, in the order of their first policies.
 std::vector<Together> groups(const Context& c) {
   std::map<std::size_t, std::size_t> index;  // by deployment
@@ -231,7 +226,7 @@ bool Search::usable(std::size_t a, std::size_t b) const {
   // one place.
   const bool guessed = mine.ns_guessed || other.ns_guessed;
   return !guessed || c_.is_clusterwide(whole(b)) ||
-         (mine.ns_guessed == other.ns_guessed && parent(mine.file) == parent(other.file));
+         (mine.ns_guessed == other.ns_guessed && folder_of(mine.file) == folder_of(other.file));
 }
 
 std::string Search::place(ItemRef of, ItemRef from) const {

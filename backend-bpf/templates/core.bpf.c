@@ -9,7 +9,8 @@ struct verdict {
   u32 cell;      // index of the cell that decided
 };
 
-// The half that is in force. Read once for a packet: everything that depends on it is of one version.
+// The half that is in force. Read once for a packet: everything that depends on it is of one
+// version.
 INLINE u32 current_half(void) { return *(volatile u32 *)&node.generation & 1; }
 
 // 1 if equal, without a branch.

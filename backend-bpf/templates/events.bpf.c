@@ -1,10 +1,10 @@
 
 // ---- events (EVENTS)
 
-// One for each packet that does not pass, that opens a flow, or whose request was read here: to a ring
-// buffer of the endpoint's own, for `policyc monitor`. Stateless programs take a TCP segment with SYN and
-// without ACK, and every packet of another protocol, for one that opens a flow. backend-bpf/event.h says
-// the same for the reader.
+// One for each packet that does not pass, that opens a flow, or whose request was read here: to a
+// ring buffer of the endpoint's own, for `policyc monitor`. Stateless programs take a TCP segment
+// with SYN and without ACK, and every packet of another protocol, for one that opens a flow.
+// backend-bpf/event.h says the same for the reader.
 
 #define EVENT_RING (256 * 1024)  // bytes
 #define EVENT_BYTES 256          // of the packet, at most; a power of two
@@ -39,7 +39,8 @@ struct {
 #ifndef STATEFUL
 static u64 (*const ktime_get_ns)(void) = (void *)5;
 #endif
-static long (*const skb_load_bytes)(struct __sk_buff *skb, u32 offset, void *to, u32 size) = (void *)26;
+static long (*const skb_load_bytes)(struct __sk_buff *skb, u32 offset, void *to,
+                                    u32 size) = (void *)26;
 static void *(*const ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*const ringbuf_submit)(void *entry, u64 flags) = (void *)132;
 

@@ -1,9 +1,9 @@
 // ---- HTTP request heads
 
-// One automaton for each filter. A state is the offset, in bytes, of its row in http_steps. The first cell
-// of a row is the verdict on a head that ends here, the second the row of http_skips (0: none) for bytes
-// that lead from the state to itself, the others the next state for each class of bytes. Row 0 is lost:
-// nothing that follows could be decided.
+// One automaton for each filter. A state is the offset, in bytes, of its row in http_steps. The
+// first cell of a row is the verdict on a head that ends here, the second the row of http_skips (0:
+// none) for bytes that lead from the state to itself, the others the next state for each class of
+// bytes. Row 0 is lost: nothing that follows could be decided.
 enum { HTTP_UNDECIDED = 0, HTTP_ALLOW = 1, HTTP_DENY = 2 };
 
 // Heads of more than 8 * HTTP_BLOCKS bytes are not decided.
@@ -31,8 +31,9 @@ INLINE int http_skips_over(u32 skip, u64 bytes) {
   return (in & HTTP_ALL(0x80)) == HTTP_ALL(0x80);
 }
 
-// Eight bytes, one after the other. A global function: the verifier reads it once, and knows nothing of
-// what it returns; inline, the two ways through a block would double the work with each block.
+// Eight bytes, one after the other. A global function: the verifier reads it once, and knows
+// nothing of what it returns; inline, the two ways through a block would double the work with each
+// block.
 __attribute__((noinline)) u32 http_walk(u32 filter, u32 state, u64 bytes) {
   const u16 *columns = http_columns[filter & (HTTP_FILTERS - 1)];
   state &= HTTP_STATES;
@@ -54,8 +55,8 @@ static __attribute__((noinline)) int http_head(u32 filter, const u8 *p, const u8
       if (state == 0) return HTTP_UNDECIDED;
     }
     p += 8;
-    // One state of affairs, whichever way it came. And the verifier must see that the byte looked at is
-    // the one compared with the end.
+    // One state of affairs, whichever way it came. And the verifier must see that the byte looked
+    // at is the one compared with the end.
     asm volatile("" : "+r"(state), "+r"(p));
     state &= HTTP_STATES;
   }
@@ -69,9 +70,9 @@ static __attribute__((noinline)) int http_head(u32 filter, const u8 *p, const u8
 }
 
 #ifdef HTTP
-// Without a proxy what is not decided goes nowhere. With one the connection is its own from the first
-// packet: only what is denied stops here.
-// A function of its own for the verifier too: it reads it once, not once for each way that leads here.
+// Without a proxy what is not decided goes nowhere. With one the connection is its own from the
+// first packet: only what is denied stops here. A function of its own for the verifier too: it
+// reads it once, not once for each way that leads here.
 __attribute__((noinline)) int policyc_http(struct __sk_buff *skb, u32 filter, u32 offset) {
   const u8 *payload = (const u8 *)(long)skb->data + (offset & 511);
   const u8 *end = (const u8 *)(long)skb->data_end;

@@ -52,8 +52,8 @@ INLINE u32 parse_v4(struct headers *h, u32 half, u32 direction, const u8 *end) {
   return parse_transport(h, end);
 }
 
-// Offsets behind six extension headers stay below this. The kernel's verifier gets one bound for all
-// ways through the headers, and follows what comes then once instead of seven times.
+// Offsets behind six extension headers stay below this. The kernel's verifier gets one bound for
+// all ways through the headers, and follows what comes then once instead of seven times.
 INLINE u32 bounded(u32 offset) {
   __asm__ volatile("" : "+r"(offset));
   return offset & 0x3fff;
@@ -93,8 +93,8 @@ INLINE u32 parse_v6(struct headers *h, u32 half, u32 direction, const u8 *end) {
   return parse_transport(h, end);
 }
 
-// Finds the headers of a frame and the peer: the source of what comes in, the destination of what goes
-// out. 0, or a drop reason.
+// Finds the headers of a frame and the peer: the source of what comes in, the destination of what
+// goes out. 0, or a drop reason.
 INLINE u32 parse(struct __sk_buff *skb, u32 half, u32 direction, struct headers *h) {
   const u8 *frame = (const u8 *)(long)skb->data;
   const u8 *end = (const u8 *)(long)skb->data_end;

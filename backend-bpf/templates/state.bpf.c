@@ -1,12 +1,13 @@
 
 // ---- connection tracking (STATEFUL)
 
-// Replies of tracked flows, and ICMP errors about them, pass without being judged; everything else is
-// judged packet by packet, of new flows and of old ones. Flows are those that the policy let through.
-// Lifetimes are Cilium's defaults.
+// Replies of tracked flows, and ICMP errors about them, pass without being judged; everything else
+// is judged packet by packet, of new flows and of old ones. Flows are those that the policy let
+// through. Lifetimes are Cilium's defaults.
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
-static long (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*const map_update)(void *map, const void *key, const void *value,
+                                u64 flags) = (void *)2;
 static u64 (*const ktime_get_ns)(void) = (void *)5;
 
 #define SECOND 1000000000ull
@@ -17,8 +18,8 @@ static u64 (*const ktime_get_ns)(void) = (void *)5;
 #define FRAGMENTS 8192
 #define MAP_TYPE_LRU_HASH 9
 
-// Addresses in network order, IPv4 in the first word; ports in host order. ICMP echo: the identifier is
-// the peer's port, whoever asks.
+// Addresses in network order, IPv4 in the first word; ports in host order. ICMP echo: the
+// identifier is the peer's port, whoever asks.
 struct flow_key {
   u32 local[4], peer[4];  // local: the endpoint's
   u16 local_port, peer_port;
@@ -27,7 +28,13 @@ struct flow_key {
   u8 opened;  // INGRESS: by the peer; EGRESS: by the endpoint
   u8 zero;
 };
-enum { FLOW_REPLIED = 1, FLOW_PROXIED = 2, FLOW_FIN_FORWARD = 4, FLOW_FIN_REPLY = 8, FLOW_RESET = 16 };
+enum {
+  FLOW_REPLIED = 1,
+  FLOW_PROXIED = 2,
+  FLOW_FIN_FORWARD = 4,
+  FLOW_FIN_REPLY = 8,
+  FLOW_RESET = 16
+};
 struct flow {
   u64 expires;  // ktime
   u32 flags;    // FLOW_*
@@ -76,8 +83,8 @@ INLINE void copy_address(u32 *to, const u8 *from, u32 family) {
   to[3] = family == 6 ? words[3] : 0;
 }
 
-// The headers by their offsets, with nothing that the kernel's verifier remembers of the way by which
-// they were found: what follows is verified once, and not once for each of these ways.
+// The headers by their offsets, with nothing that the kernel's verifier remembers of the way by
+// which they were found: what follows is verified once, and not once for each of these ways.
 #define FORGET(x) __asm__ volatile("" : "+r"(x))
 INLINE void forget_the_way(struct __sk_buff *skb, struct headers *h) {
   u32 ip = h->ip_at, l4 = h->l4_at, part = h->part_at;
@@ -96,7 +103,8 @@ INLINE void forget_the_way(struct __sk_buff *skb, struct headers *h) {
   h->l4 = frame + (l4 & 0x3fff);
 }
 
-// Fills in both ports: of a later fragment from the first, which leaves them here. 0, or a drop reason.
+// Fills in both ports: of a later fragment from the first, which leaves them here. 0, or a drop
+// reason.
 INLINE u32 read_ports(struct headers *h, const u8 *frame, const u8 *end, u32 direction,
                       struct fragment_ports *ports, u32 *echo) {
   ports->source = 0;
@@ -155,7 +163,8 @@ INLINE struct flow *live_flow(const struct flow_key *key, u64 now) {
   return f && f->expires > now ? f : 0;
 }
 
-// Whether an ICMP error tells of a packet of a tracked flow. The error must go to whom sent that packet.
+// Whether an ICMP error tells of a packet of a tracked flow. The error must go to whom sent that
+// packet.
 INLINE u32 related(const struct headers *h, const u8 *end, u32 direction, u64 now) {
   u32 v4 = h->protocol == 1 && h->family == 4 && (h->port == 3 || h->port == 11 || h->port == 12);
   u32 v6 = h->protocol == 58 && h->family == 6 && h->port >= 1 && h->port <= 4;
@@ -185,7 +194,8 @@ INLINE u32 related(const struct headers *h, const u8 *end, u32 direction, u64 no
     key.family = 6;
     ports = inner + 40;
   }
-  if (outer[0] != source[0] || outer[1] != source[1] || outer[2] != source[2] || outer[3] != source[3]) {
+  if (outer[0] != source[0] || outer[1] != source[1] || outer[2] != source[2] ||
+      outer[3] != source[3]) {
     return 0;
   }
   if (ports + 8 > end) return 0;
@@ -253,8 +263,8 @@ static __attribute__((noinline)) u32 track(struct __sk_buff *skb, u32 direction,
     key->local_port = direction == INGRESS ? ports.destination : ports.source;
   }
   t->tcp_flags = h->protocol == 6 && !later && h->l4 + 14 <= end ? h->l4[13] : 0;
-  // A segment that opens a connection is no reply, whatever was tracked before. An echo request is none
-  // either, and an echo reply opens nothing.
+  // A segment that opens a connection is no reply, whatever was tracked before. An echo request is
+  // none either, and an echo reply opens nothing.
   u32 opens = h->protocol == 6 ? (t->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN : echo == 1;
   if (!opens) {
     key->opened = direction == INGRESS ? EGRESS : INGRESS;
@@ -271,7 +281,8 @@ static __attribute__((noinline)) u32 track(struct __sk_buff *skb, u32 direction,
   return 0;
 }
 
-// After the policy let the packet pass, or gave it to the proxy. With EVENTS: 1 for a flow's first packet.
+// After the policy let the packet pass, or gave it to the proxy. With EVENTS: 1 for a flow's first
+// packet.
 static __attribute__((noinline)) u32 remember(struct tracked *t, u32 outcome) {
   if (!t->trackable) return 0;
   u64 now = ktime_get_ns();
@@ -299,6 +310,7 @@ struct question {
   u32 half, direction, leaf, protocol_class, port, fragment;
 };
 static __attribute__((noinline)) u32 core(const struct question *q, struct verdict *v) {
-  *v = judge(q->half & 1, q->direction & 1, q->leaf, q->protocol_class, q->port & 65535, q->fragment);
+  *v = judge(q->half & 1, q->direction & 1, q->leaf, q->protocol_class, q->port & 65535,
+             q->fragment);
   return 0;
 }

@@ -1,16 +1,17 @@
-// One endpoint's network policy, both directions. The text is the same for every policy: what differs
-// between policies is the contents of the tables, which come from image files and can be exchanged while
-// the program runs.
+// One endpoint's network policy, both directions. The text is the same for every policy: what
+// differs between policies is the contents of the tables, which come from image files and can be
+// exchanged while the program runs.
 //
 //   policyc_ingress  packets on their way to the endpoint; the peer is the source address
 //   policyc_egress   packets on their way from the endpoint; the peer is the destination address
 //
 // peer address --trie, hash--> leaf: identity, node class --rows--> row of decisions --+
-//                                                                                       +--> cell: verdict
+//                                                                                       +-> cell
 // protocol, port --page_of_port--> page --pages--> column ------------------------------+
 //
-// No helpers, no loops that the kernel must bound, no maps besides two arrays. Tables that were never
-// filled drop everything. By hand: clang -target bpf -mcpu=v3 -O2 -g -c FILE.c -o FILE.o
+// No helpers, no loops that the kernel must bound, no maps besides two arrays. Tables that were
+// never filled drop everything. By hand:
+//   clang -target bpf -mcpu=v3 -O2 -g -c FILE.c -o FILE.o
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -59,8 +60,8 @@ enum {
 
 // ---- tables (backend-bpf/layout.h says the same for the compiler)
 
-// Where a packet's fate stands: bits 14-15 say what to do, the others name the record, which is read
-// only where more must be known.
+// Where a packet's fate stands: bits 14-15 say what to do, the others name the record, which is
+// read only where more must be known.
 enum { CELL_DROP = 0, CELL_ALLOW = 1, CELL_REDIRECT = 2 };
 #define CELL_RECORD 0x3fff
 
@@ -97,7 +98,8 @@ struct host6 {
   u32 reserved[3];
 };
 
-// Who an address is. IPv4: strides of 16, 8 and 8 bits; IPv6: strides of 8 bits, block 0 is the root.
+// Who an address is. IPv4: strides of 16, 8 and 8 bits; IPv6: strides of 8 bits, block 0 is the
+// root.
 struct addresses {
   u32 root4[65536];
   u32 blocks4[TRIE4_BLOCKS * 256];

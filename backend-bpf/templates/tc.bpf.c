@@ -2,14 +2,15 @@
 // ---- the programs
 
 // Hooks, set by the compiler; VLAN: look behind tags. With their texts standing above:
-//   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict: PRELUDE_CONTINUE, or
-//            what tc does with the packet. It may call policyc_event()
-//   HTTP     int policyc_http(struct __sk_buff *skb, u32 filter, u32 offset), where a TCP packet would be
-//            handed to the proxy and the record names a filter; its payload begins at the offset, and lasts to data_end.
-//            Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
+//   PRELUDE  int policyc_prelude(struct __sk_buff *skb), in front of the verdict:
+//            PRELUDE_CONTINUE, or what tc does with the packet. It may call policyc_event()
+//   HTTP     int policyc_http(struct __sk_buff *skb, u32 filter, u32 offset), where a TCP packet
+//            would be handed to the proxy and the record names a filter; its payload begins at the
+//            offset, and lasts to data_end. Gives OUTCOME_PASS, OUTCOME_DROP or OUTCOME_REDIRECT
 // STATEFUL puts connection tracking (above) around the same verdict; EVENTS tells of it.
 
-// skb->cb after the run where NODE_OBSERVE asks for it: outcome, drop reason, record, identity, cell.
+// skb->cb after the run where NODE_OBSERVE asks for it: outcome, drop reason, record, identity,
+// cell.
 INLINE void observe(struct __sk_buff *skb, const struct verdict *v) {
   volatile u32 *cb = skb->cb;
   cb[0] = v->outcome;

@@ -1,6 +1,6 @@
-// One endpoint's network policy in the layout of Cilium's own maps: longest prefix match on the peer's
-// address, then twice on (identity, direction, protocol, port), once for the identity and once for any.
-// Slower than tables; for comparison, and to see what Cilium does with a map image.
+// One endpoint's network policy in the layout of Cilium's own maps: longest prefix match on the
+// peer's address, then twice on (identity, direction, protocol, port), once for the identity and
+// once for any. Slower than tables; for comparison, and to see what Cilium does with a map image.
 //
 //   two_lpm_ingress, two_lpm_egress   as policyc_ingress and policyc_egress
 //

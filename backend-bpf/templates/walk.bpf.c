@@ -23,7 +23,8 @@ SEC("tc") int policyc_walk(struct __sk_buff *skb) {
   u32 half = current_half();
   u32 leaf = t->family == 4 ? leaf_of_v4(half, __builtin_bswap32(t->address[0]))
                             : leaf_of_v6(half, t->address);
-  t->said = judge(half, t->direction & 1, leaf, class_of_protocol(t->protocol), t->port & 0xffff, t->fragment);
+  t->said = judge(half, t->direction & 1, leaf, class_of_protocol(t->protocol), t->port & 0xffff,
+                  t->fragment);
   return TC_ACT_OK;
 }
 

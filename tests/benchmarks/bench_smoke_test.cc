@@ -1,4 +1,4 @@
-// bench_datapath runs and writes what interfaces.md §10 says; its figures are not judged here.
+// bench_datapath runs and writes its results; its figures are not judged here.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -76,7 +76,7 @@ struct MapVerdict {
   std::string str() const { return fmt::format("{}/{}/{}", verdict, priority, auth); }
 };
 
-// Cilium's two-lookup algorithm over the expected entries (datapath.md Part I §2).
+// Cilium's two-lookup algorithm over the expected entries.
 MapVerdict lookup(const std::vector<const json*>& mine, const std::vector<const json*>& any,
                   int protocol, int port) {
   const auto lpm = [&](const std::vector<const json*>& entries) {

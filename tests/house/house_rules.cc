@@ -253,6 +253,38 @@ std::vector<std::string> check_mentions(const std::vector<File>& files) {
   return complaints;
 }
 
+std::vector<std::string> check_text(const std::vector<File>& files) {
+  constexpr std::size_t kColumns = 100;
+  // In two halves, so that this file does not hold it.
+  const std::string section = std::string("\xC2") + "\xA7";
+  std::vector<std::string> complaints;
+  for (const File& file : files) {
+    const bool table = file.path.ends_with(".def");  // texts for users, one to a line
+    const bool code = file.path.ends_with(".cc") || file.path.ends_with(".h") ||
+                      file.path.ends_with(".c") || table;
+    if (!code || file.path.starts_with("testdata/")) continue;
+    std::istringstream lines(file.text);
+    int number = 0;
+    for (std::string line; std::getline(lines, line);) {
+      ++number;
+      // Characters beyond ASCII are one column each.
+      const auto columns =
+          static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) {
+            return (static_cast<unsigned char>(c) & 0xC0U) != 0x80;
+          }));
+      if (columns > kColumns && !table) {
+        complaints.push_back(
+            fmt::format("{}:{}: {} columns, {} at most", file.path, number, columns, kColumns));
+      }
+      if (line.find(section) != std::string::npos) {
+        complaints.push_back(fmt::format(
+            "{}:{}: cites a section of some document; say the thing itself", file.path, number));
+      }
+    }
+  }
+  return complaints;
+}
+
 std::vector<std::string> check_top_level(const std::vector<std::string>& names) {
   static const std::set<std::string, std::less<>> allowed = {
       "CMakeLists.txt",    "frontend",      "ir",          "backend-bpf", "verifier", "cli",

@@ -29,6 +29,10 @@ std::vector<std::string> check_includes(const std::vector<File>& files);
 // Machine paths, and links to hosts that no reader of this repository knows.
 std::vector<std::string> check_mentions(const std::vector<File>& files);
 
+// Lines of C and C++ beyond 100 columns (tables of texts, .def, are spared), and comments that cite
+// sections of documents.
+std::vector<std::string> check_text(const std::vector<File>& files);
+
 // Names at the top of the repository that have no place there.
 std::vector<std::string> check_top_level(const std::vector<std::string>& names);
 

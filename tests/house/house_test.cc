@@ -42,6 +42,11 @@ TEST(House, NoMachinePathsOrUnknownHosts) {
   EXPECT_TRUE(complaints.empty()) << joined(complaints);
 }
 
+TEST(House, LinesAreShortAndCiteNothing) {
+  const auto complaints = check_text(repository());
+  EXPECT_TRUE(complaints.empty()) << joined(complaints);
+}
+
 TEST(House, OnlyKnownNamesAtTheTop) {
   // What is tracked counts, not what an editor or a build leaves lying about.
   const std::string command =
@@ -58,6 +63,19 @@ TEST(House, OnlyKnownNamesAtTheTop) {
   if (names.empty()) GTEST_SKIP() << "not a git checkout: nothing to list";
   const auto complaints = check_top_level(names);
   EXPECT_TRUE(complaints.empty()) << joined(complaints);
+}
+
+TEST(HouseChecker, SeesLongLinesAndCitations) {
+  const auto complain = [](const char* path, const std::string& text) {
+    return joined(check_text({{path, text}}));
+  };
+  const std::string full(100, 'x'), wide = "// " + std::string(96, 'x') + "\u2026";
+  EXPECT_EQ(complain("ir/a.cc", full + "\n" + wide + "\n"), "");
+  EXPECT_EQ(complain("ir/a.cc", "\n" + full + "x\n"), "ir/a.cc:2: 101 columns, 100 at most");
+  EXPECT_NE(complain("backend-bpf/templates/a.bpf.c", full + "x\n"), "");
+  EXPECT_EQ(complain("ir/base/diagnostics/a.def", full + "x\n"), "");
+  EXPECT_EQ(complain("docs/a.md", full + "x\n"), "");
+  EXPECT_NE(complain("ir/a.h", "// as \u00A7 4 has it\n"), "");
 }
 
 TEST(HouseChecker, ReadsIncludes) {

@@ -53,7 +53,7 @@ RC_GTEST_PROP(Ports, CoverIsExactDisjointAndSmall, ()) {
   RC_ASSERT(next == last + 1U);
 }
 
-// The cover that Cilium's engine was seen to make (policy-semantics §15.20).
+// The cover that Cilium's engine was seen to make.
 TEST(Ports, CoverOfKnownRanges) {
   const std::vector<PortBlock> want = {{1000, 13}, {1008, 12}, {1024, 7},  {1536, 8},
                                        {1792, 9},  {1920, 10}, {1984, 12}, {2000, 16}};
@@ -107,7 +107,7 @@ TEST(Labels, CidrRequirementHoldsForEveryLongerPrefix) {
   }
 }
 
-// policy-semantics §2.2, §15.5, §16.5.
+// Which labels make an identity.
 TEST(Identity, FiltersLabels) {
   for (const char* kept :
        {"app", "app.kubernetes.io/name", "pool", "node-role.kubernetes.io/worker",
@@ -121,7 +121,7 @@ TEST(Identity, FiltersLabels) {
   }
 }
 
-// policy-semantics §8 and §15.26.
+// Names and patterns of toFQDNs.
 TEST(Dns, PatternsStayWithinOneLabel) {
   EXPECT_TRUE(dns_pattern_matches("*", "a.b.c"));
   EXPECT_TRUE(dns_pattern_matches("*.cilium.io", "a.cilium.io"));

@@ -161,7 +161,7 @@ TEST(MapEntries, CostsNameTheRuleThatFillsTheMap) {
     peer.selector.requirements = {testing::label_requirement("k8s", "app", Operator::In, apps)};
     item.peers.push_back(peer);
     PortRule ports;
-    Port port;  // 1000-2000 makes eight blocks (policy-semantics §15.20)
+    Port port;  // 1000-2000 makes eight blocks
     port.number = 1000;
     port.end = 2000;
     port.text = "1000";

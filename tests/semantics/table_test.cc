@@ -1,4 +1,4 @@
-// The table of policy-semantics §14: ingress of pod b in namespace red, for a (a pod in red), c (a
+// A table of policies and verdicts: ingress of pod b in namespace red, for a (a pod in red), c (a
 // pod in another namespace), w (an address outside) and h (the local host). The expected marks are
 // the specification's, not ours.
 #include <gtest/gtest.h>

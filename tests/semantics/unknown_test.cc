@@ -161,7 +161,7 @@ TEST(Unknown, CompileSeesWhatEndpointsHangOn) {
   EXPECT_EQ(hanging, 1);
 }
 
-// --semantics kubernetes (policy-semantics §9.2).
+// What --semantics kubernetes leaves open.
 std::string netpol(const std::string& spec) {
   return std::string(kPods) +
          "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: "
@@ -218,7 +218,7 @@ TEST(Kubernetes, NegativeNamespaceSelectorsSelectPodsOnly) {
   ir::Settings settings;
   EXPECT_EQ(world_of(text)->verdict(TextWorld::ip("203.0.113.7"), world_of(text)->pod("red/b"),
                                     ir::kProtoTcp, 80),
-            "allow");  // Cilium 1.18 over-selects (§15.3)
+            "allow");  // Cilium 1.18 over-selects
   settings.kubernetes_semantics = true;
   const auto w = world_of(text, settings);
   EXPECT_EQ(w->verdict(TextWorld::ip("203.0.113.7"), w->pod("red/b"), ir::kProtoTcp, 80), "deny");
@@ -267,7 +267,7 @@ TEST(Kubernetes, ConnectionsAreWhatTheEvaluatorSays) {
                           [](const auto& p) { return p.id == "203.0.113.0/24"; }));
 }
 
-// §2.2: one pattern of the operator's own that includes turns the filter into an allow-list.
+// One pattern of the operator's own that includes turns the filter into an allow-list.
 TEST(LabelFilter, DecidesWhoPodsAre) {
   const std::string text =
       policy("  ingress: [{fromEndpoints: [{matchLabels: {app: a}}]}]\n") +
@@ -289,7 +289,7 @@ TEST(LabelFilter, DecidesWhoPodsAre) {
   EXPECT_EQ(with("container:!app"), "allow deny");
 }
 
-// policy-semantics §12: other ranks of redirects, and stars in server names.
+// Since 1.19: other ranks of redirects, and stars in server names.
 TEST(Profiles, RedirectsRankByParserSince119) {
   // SNI for one peer on port 80 against HTTP for everybody on a range: the peer's entry is the
   // longer one, HTTP ranks higher where parsers rank.
@@ -328,7 +328,7 @@ TEST(Profiles, StarsInServerNames) {
   }
 }
 
-// Releases differ by rows of one table (policy-semantics §8, §12).
+// Releases differ by rows of one table.
 TEST(Profiles, DoubleStarSpansLabelsSince119) {
   const std::string text = policy("  egress: [{toFQDNs: [{matchPattern: \"**.example.com\"}]}]\n");
   for (const auto& [profile, deep] : std::vector<std::pair<const char*, const char*>>{
@@ -361,8 +361,8 @@ TEST(Profiles, NegativeNamespacePeersStopSelectingWorldIn120) {
   }
 }
 
-// A listener that cannot be found is an error of the endpoint, not of the object (policy-semantics
-// §5.4).
+// A listener that cannot be found is an error of the endpoint, not of the
+// object.
 TEST(Listener, ClusterwidePoliciesNeedTheClusterwideKind) {
   for (const auto& [kind, want] : std::vector<std::pair<const char*, const char*>>{
            {"CiliumEnvoyConfig", "error"}, {"CiliumClusterwideEnvoyConfig", "redirect"}}) {
