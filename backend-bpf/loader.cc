@@ -585,6 +585,18 @@ Expected<bool> NodeLoad::attach(Target& t) {
     for (const auto& [other, first] : halves) undo(first);
     return done.failure();
   }
+  // An `ingress` qdisc takes filters for both hooks, and has one.
+  for (const auto& [name, half] : halves) {
+    if (half.link.get() >= 0) continue;
+    const auto wanted = program_info(
+        t.object->program_descriptor(name == "ingress" ? kIngressProgram : kEgressProgram));
+    if (wanted && filter_program(half.hook) == wanted->id) continue;
+    for (const auto& [other, each] : halves) undo(each);
+    return Error{
+        "another qdisc stands where clsact would, and does not hold the programs of both "
+        "directions: replace it (tc qdisc replace dev DEVICE clsact), or use --attach tcx",
+        Error::Kind::Machine};
+  }
   std::error_code ec;
   fs::create_directories(t.folder, ec);
   for (auto& [name, half] : halves) {

@@ -49,7 +49,7 @@ struct LoadedNow {
 // layout.h); otherwise new programs with maps of their own take the place of the old ones, each
 // between two packets. Nothing changes before everything is in the kernel. A program that was taken
 // off its device is put there again. Endpoints that cannot be helped do not keep the others from
-// changing. Errors: a message that says what to do; nothing has changed then.
+// changing. Errors: a message that says what to do; nothing has changed on that node then.
 Expected<std::vector<LoadedNow>> load(const LoadRequest& request);
 
 struct LoadedStatus {

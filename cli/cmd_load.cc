@@ -69,7 +69,9 @@ int load(LoadCommand& options, Env& env) {
   for (const bpf::LoadedNow& e : *done) {
     if (e.problem) {
       fmt::print(env.err, "policyc: {} on {}: {}\n", e.endpoint, e.device, e.problem->message);
-      code = std::max<int>(code, e.problem->kind == Error::Kind::Machine ? kImpossible : kFindings);
+      const bool gone = e.change == bpf::LoadChange::Gone;
+      const bool machine = e.problem->kind == Error::Kind::Machine;
+      code = std::max<int>(code, gone ? kFindings : machine ? kImpossible : kUsage);
     } else if (!options.quiet) {
       fmt::print(env.out, "{} on {}: {}\n", e.endpoint, e.device, change_word(e.change));
     }

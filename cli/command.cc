@@ -119,9 +119,14 @@ int Cli::run(std::vector<std::string> arguments, Env& env) {
   } else if (arguments.front() == "--version") {
     arguments.front() = "version";
   }
+  // The parser takes no arguments of a subcommand behind `--`; they are paths, whatever they begin
+  // with.
   if (const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
       dashes != arguments.end()) {
-    after_dashes_.assign(std::next(dashes), arguments.end());
+    for (auto path = arguments.erase(dashes); path != arguments.end(); ++path) {
+      after_dashes_.push_back(*path);
+      if (path->size() > 1 && path->front() == '-') path->insert(0, "./");
+    }
   }
   try {
     std::reverse(arguments.begin(), arguments.end());

@@ -412,15 +412,13 @@ cells.forEach((row, i) => row.forEach((says, j) => {
   if (says.kind === "free" || says.kind === "self") return;
   const from = data.sources[i], into = data.targets[j];
   connections.push([members(from), from === into ? "each other" : members(into), says.words,
-                    says.requests.join("
-")]);
+                    says.requests.join("\n")]);
 }));
 const most = 1000;
 const show = () => {
   const words = byId("filter").value.toLowerCase().split(/\s+/);
   const wanted = connections.filter(texts => {
-    const text = texts.join("
-").toLowerCase();
+    const text = texts.join("\n").toLowerCase();
     return words.every(word => text.includes(word));
   });
   byId("rows").replaceChildren(...wanted.slice(0, most).map(texts => {

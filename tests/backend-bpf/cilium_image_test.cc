@@ -63,120 +63,38 @@ struct Small {
   }
 };
 
+// Hexadecimal digits, grouped by fields for the reader.
+std::string digits(std::string text) {
+  std::erase(text, ' ');
+  return text;
+}
+
 TEST(CiliumImage, PolicyMapByHand) {
-  const std::map<std::string, std::string> by_hand = {
-      // length 64, identity 300, ingress, TCP, 80      port 15001, length 24, priority 1
-      {"40000000"
-       "2c010000"
-       "00"
-       "06"
-       "0050",
-       "3a99"
-       "c0"
-       "00"
-       "01"
-       "000000"},
-      // 48 + 6 bits of port 1024                        length 14
-      {"36000000"
-       "2c010000"
-       "00"
-       "06"
-       "0400",
-       "0000"
-       "70"
-       "00"
-       "00"
-       "000000"},
-      // any port of UDP                                 length 8, deny
-      {"30000000"
-       "2c010000"
-       "00"
-       "11"
-       "0000",
-       "0000"
-       "41"
-       "00"
-       "00"
-       "000000"},
-      // anybody, any port of SCTP                       auth 1, explicit
-      {"30000000"
-       "00000000"
-       "00"
-       "84"
-       "0000",
-       "0000"
-       "40"
-       "81"
-       "00"
-       "000000"},
+  // length, identity, direction, protocol, port: port, length, flags, auth, rank; 1.19 ranks by
+  // precedence, and has a cookie behind it
+  struct Row {
+    const char *key, *value, *with_precedence;
+  };
+  const Row rows[] = {
+      // length 64, identity 300, ingress, TCP, 80; port 15001, length 24, priority 1
+      {"40000000 2c010000 00 06 0050", "3a99 c0 00 01 000000", "3a99 c0 00 02ffffff 00000000"},
+      // 48 + 6 bits of port 1024; length 14
+      {"36000000 2c010000 00 06 0400", "0000 70 00 00 000000", "0000 70 00 01ffffff 00000000"},
+      // any port of UDP; length 8, deny
+      {"30000000 2c010000 00 11 0000", "0000 41 00 00 000000", "0000 41 00 ffffffff 00000000"},
+      // anybody, any port of SCTP; auth 1, explicit
+      {"30000000 00000000 00 84 0000", "0000 40 81 00 000000", "0000 40 81 01ffffff 00000000"},
       // anybody, egress, everything
-      {"28000000"
-       "00000000"
-       "01"
-       "00"
-       "0000",
-       "0000"
-       "00"
-       "00"
-       "00"
-       "000000"}};
+      {"28000000 00000000 01 00 0000", "0000 00 00 00 000000", "0000 00 00 01ffffff 00000000"}};
+  std::map<std::string, std::string> by_hand, counters, precedence;
+  for (const Row& row : rows) {
+    by_hand[digits(row.key)] = digits(row.value);
+    counters[digits(row.key)] = digits(row.value) + std::string(32, '0');
+    precedence[digits(row.key)] = digits(row.with_precedence);
+  }
   const Small small;
   EXPECT_EQ(small.bytes("1.18"), by_hand);
-  // 1.17 has two counters behind it.
-  std::map<std::string, std::string> counters = by_hand;
-  for (auto& [key, value] : counters) value += std::string(32, '0');
-  EXPECT_EQ(small.bytes("1.17"), counters);
-  // 1.19 ranks by precedence, and has a cookie behind it.
-  const std::map<std::string, std::string> precedence = {{"40000000"
-                                                          "2c010000"
-                                                          "00"
-                                                          "06"
-                                                          "0050",
-                                                          "3a99"
-                                                          "c0"
-                                                          "00"
-                                                          "02ffffff"
-                                                          "00000000"},
-                                                         {"36000000"
-                                                          "2c010000"
-                                                          "00"
-                                                          "06"
-                                                          "0400",
-                                                          "0000"
-                                                          "70"
-                                                          "00"
-                                                          "01ffffff"
-                                                          "00000000"},
-                                                         {"30000000"
-                                                          "2c010000"
-                                                          "00"
-                                                          "11"
-                                                          "0000",
-                                                          "0000"
-                                                          "41"
-                                                          "00"
-                                                          "ffffffff"
-                                                          "00000000"},
-                                                         {"30000000"
-                                                          "00000000"
-                                                          "00"
-                                                          "84"
-                                                          "0000",
-                                                          "0000"
-                                                          "40"
-                                                          "81"
-                                                          "01ffffff"
-                                                          "00000000"},
-                                                         {"28000000"
-                                                          "00000000"
-                                                          "01"
-                                                          "00"
-                                                          "0000",
-                                                          "0000"
-                                                          "00"
-                                                          "00"
-                                                          "01ffffff"
-                                                          "00000000"}};
+  EXPECT_EQ(small.bytes("1.17"), counters);  // two counters behind the value
   EXPECT_EQ(small.bytes("1.19"), precedence);
   const CiliumImage image = small.image("1.18");
   EXPECT_EQ(image.definition, (MapDefinition{11, 12, 8, 16384, 1}));
@@ -194,25 +112,10 @@ TEST(CiliumImage, IpcacheByHand) {
   std::map<std::string, std::string> got;
   for (const auto& [key, value] : image.entries) got[hex(key)] = hex(value);
   const std::string rest(40, '0');
-  const std::map<std::string, std::string> by_hand = {{"20000000"
-                                                       "0000"
-                                                       "00"
-                                                       "01" +
-                                                           std::string(32, '0'),
-                                                       "09000000" + rest},
-                                                      {"30000000"
-                                                       "0000"
-                                                       "00"
-                                                       "01"
-                                                       "0a010000" +
-                                                           std::string(24, '0'),
-                                                       "01000001" + rest},
-                                                      {"a0000000"
-                                                       "0000"
-                                                       "00"
-                                                       "02"
-                                                       "20010db8000000000000000000000007",
-                                                       "01000001" + rest}};
+  const std::map<std::string, std::string> by_hand = {
+      {digits("20000000 0000 00 01") + std::string(32, '0'), "09000000" + rest},
+      {digits("30000000 0000 00 01 0a010000") + std::string(24, '0'), "01000001" + rest},
+      {digits("a0000000 0000 00 02 20010db8000000000000000000000007"), "01000001" + rest}};
   EXPECT_EQ(got, by_hand);
   EXPECT_EQ(image.pin, "cilium_ipcache_v2");
   EXPECT_EQ(image.placeholders, std::vector<std::string>{"identity 16777217"});
