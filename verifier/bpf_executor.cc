@@ -88,7 +88,8 @@ class Executor {
                                         std::uint64_t bytes);
   Value gather(const Stack& from, std::int64_t at, unsigned bytes);
   std::vector<Term> bytes_at(State& s, const Value& from, std::size_t count);
-  void recognise(State& s);
+  void recognise(const State& s, Value& v);
+  void recognise_all(State& s);
   bool reaches_further(Term known, Term wanted);
   Term read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes, unsigned choices);
   std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
@@ -316,17 +317,20 @@ State Executor::join(std::vector<State> all) {
   return std::move(all.front());
 }
 
-// Gives values the names that others know them by.
-void Executor::recognise(State& s) {
-  if (const auto other = options_.same_path(s.path)) s.path = {*other};
-  const auto look_at = [&](Value& v) {
-    if (v.kind != Value::Kind::Number && v.kind != Value::Kind::Packet) return;
-    if (t_.is_constant(v.term)) return;
-    if (const auto other = options_.same_value(s.path, v.term)) v.term = *other;
-  };
-  for (Value& v : s.regs) look_at(v);
+// Gives a value the name that others know it by.
+void Executor::recognise(const State& s, Value& v) {
+  if (v.kind != Value::Kind::Number && v.kind != Value::Kind::Packet) return;
+  if (!options_.same_value || t_.is_constant(v.term)) return;
+  if (const auto other = options_.same_value(s.path, v.term)) v.term = *other;
+}
+
+void Executor::recognise_all(State& s) {
+  if (options_.same_path) {
+    if (const auto other = options_.same_path(s.path)) s.path = {*other};
+  }
+  for (Value& v : s.regs) recognise(s, v);
   for (Stack& stack : s.stacks) {
-    for (auto& [offset, byte] : stack) look_at(byte.whole);
+    for (auto& [offset, byte] : stack) recognise(s, byte.whole);
   }
 }
 
@@ -507,6 +511,7 @@ void Executor::alu(State& s, const Instruction& i) {
       throw NotKnown{"not an instruction"};
   }
   dst = number_of(r);
+  recognise(s, dst);
 }
 
 void Executor::load_immediate(State& s, const Instruction& i, const Instruction& high) {
@@ -940,7 +945,7 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
     State s = join(std::move(found->second));
     waiting.erase(found);
     at_ = at;
-    if (met && options_.same_value) recognise(s);
+    if (met) recognise_all(s);
     if (++out_.steps > options_.max_steps) throw NotKnown{"the program is too long"};
     const Instruction& i = code_[at];
     if (i.dst >= ebpf::kRegisters || i.src >= ebpf::kRegisters) throw NotKnown{"no register"};

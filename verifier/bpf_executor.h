@@ -153,7 +153,7 @@ struct ExecutorOptions {
       same_place;
   std::map<std::size_t, CallSummary> summaries;
   // May name a value by another term that is equal wherever the path condition holds. Asked of what
-  // registers and stack hold where paths have met.
+  // arithmetic gives, and of what registers and stack hold where paths have met.
   std::function<std::optional<Term>(const std::vector<Term>& path, Term value)> same_value;
   // May give another conjunction that holds exactly where this path condition does. Asked there
   // too.

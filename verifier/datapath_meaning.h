@@ -52,7 +52,8 @@ struct DatapathShape {
 enum class DatapathMap : std::uint8_t { Node, Policy };
 
 // `Ops` computes (Terms or Numbers; never(truth): known to be false), `Word` is what it computes
-// with, `Tables` reads: word(DatapathMap, byte offset of 32 bits, bytes).
+// with, `Tables` reads: word(DatapathMap, byte offset of 32 bits, bytes), and is told with note()
+// of values that a program is likely to compute too.
 template <class Ops, class Word, class Tables>
 class Meaning {
  public:
@@ -142,6 +143,7 @@ class Meaning {
             policy(half, s_.keys(), 4, masked(o_.add(first, next), s_.intervals), 4);
         const Word reached = o_.and_(before(next, count), before(o_.sub(begins, key), c(1, 32)));
         position = o_.add(position, o_.ite(reached, c(step, 32), c(0, 32)));
+        tables_.note(position);
       }
       cell_index = o_.add(first, position);
       cell = policy(half, s_.cells_at(), 2, masked(cell_index, s_.intervals), 2);
@@ -310,7 +312,7 @@ class PacketMeaning {
     const Word ip_packet = o_.and_(h.fine, o_.or_(is4, is6));
     h.always = o_.and_(ip_packet, o_.ite(is4, h4.frag_needed, o_.and_(is6, h6.frag_needed)));
     h.asked = o_.and_(ip_packet, o_.not_(h.always));
-    for (const Word w : {h.fine, h.asked, h.always, ip_packet}) packet_.note(w);
+    for (const Word w : {h.fine, h.asked, h.always, ip_packet}) tables_.note(w);
     return h;
   }
 
@@ -474,7 +476,6 @@ class PacketMeaning {
     h.fragment = row.fragment;
     h.part = row.part;
     const Word l4 = o_.add(ip, row.offset);
-    for (const Word w : {row.protocol, row.offset, l4, row.fragment}) packet_.note(w);
     transport(h, row.protocol, l4);
     h.wrong =
         o_.ite(o_.or_(bad, row.cut), c(134), o_.ite(is_extension(row.protocol), c(156), h.wrong));
@@ -492,8 +493,8 @@ class PacketMeaning {
     h.wrong = o_.ite(o_.and_(some, cut), c(134), c(0));
     h.port =
         o_.ite(none, c(0), o_.ite(ports, o_.zext(big16(plus(l4, 2)), 32), o_.zext(byte(l4), 32)));
-    packet_.note(h.leaf);
-    packet_.note(h.port);
+    tables_.note(h.leaf);
+    tables_.note(h.port);
     h.frag_needed = o_.and_(
         o_.and_(some, o_.not_(ports)),
         o_.and_(o_.eq(protocol, o_.constant(1, 8)), o_.eq(big16(l4), o_.constant(0x0304, 16))));
@@ -553,6 +554,7 @@ class MapBytes {
     if (offset.value + bytes <= from.size()) std::memcpy(&v, from.data() + offset.value, bytes);
     return {v, 8 * bytes};
   }
+  void note(Number) const {}
 
  private:
   std::string_view node_, policy_;

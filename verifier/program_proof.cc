@@ -50,6 +50,7 @@ class SymbolicTables {
     places_.add(terms_, array, offset);
     return terms_.read(array, offset, bytes);
   }
+  void note(Term value) { places_.add_value(terms_, value); }
 
  private:
   Terms& terms_;
@@ -108,7 +109,6 @@ class SymbolicPacket {
     places_.add(terms_, kPacketArray, at);
     return terms_.read(kPacketArray, at, 1);
   }
-  void note(Term value) { places_.add_value(terms_, value); }
 
  private:
   Terms& terms_;
@@ -295,9 +295,10 @@ class Matcher {
 
   // A value of the meaning that this one is wherever the path leads, extended to its width.
   std::optional<Term> value(const std::vector<Term>& path, Term value) {
+    const auto [found, fresh] = values_.try_emplace(value);
+    if (!fresh && found->second.empty()) return std::nullopt;
     std::vector<Term> given = path;
     std::sort(given.begin(), given.end());
-    const auto [found, fresh] = values_.try_emplace(value);
     for (const Match& m : found->second) {
       if (std::includes(given.begin(), given.end(), m.path.begin(), m.path.end())) return m.to;
     }
@@ -416,7 +417,6 @@ class FramePacket {
   Number end(Number truth) const { return truth; }
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
-  void note(Number) const {}
   Number whole() const { return {whole_ ? 1U : 0U, 1}; }
   Number request(Number filter, Number offset) const {
     return {http_ == nullptr ? 0U : outcome_of(*http_, frame_, filter.value, offset.value, proxy_),
@@ -553,6 +553,10 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     options.summaries.emplace(functions_->ask, ask_summary(terms));
     options.gathered_at = *behind_pull(code_);
   }
+  options.same_value = [&](const std::vector<Term>& path, Term value) {
+    return matcher.value(path, value);
+  };
+  options.same_path = [&](const std::vector<Term>& path) { return matcher.path(path); };
   const auto run = execute(terms, object_, code_, options);
   const auto count = [&] {
     report_.terms += terms.size();
