@@ -12,6 +12,7 @@
 #include "backend-bpf/image.h"
 #include "backend-bpf/kernel.h"
 #include "backend-bpf/program.h"
+#include "cli/request_trials.h"
 #include "ir/automata/http_head.h"
 #include "ir/base/sha256.h"
 #include "ir/bpf/object.h"
@@ -79,6 +80,19 @@ std::string in_kernel(const std::string& elf, const char* program,
                            : fmt::format("; in this kernel it {}", fate_text(fate));
 }
 
+// What refutes a program, for a reader.
+std::string refutation(const std::string& elf, const char* program,
+                       const verify::ProgramWitness& w) {
+  std::string out =
+      w.outside.empty()
+          ? fmt::format(
+                "a packet of {} bytes and some contents of the tables: the program {}; it should: "
+                "{}",
+                w.frame.size(), fate_text(w.program), fate_text(w.meaning))
+          : fmt::format("a packet of {} bytes: {} is outside", w.frame.size(), w.outside);
+  return w.whole ? out + in_kernel(elf, program, w) : out;
+}
+
 class Verification {
  public:
   Verification(const VerifyRequest& request, const ir::World& world, const ir::Resolved& resolved,
@@ -104,7 +118,10 @@ class Verification {
   }
   void write_down(const std::string& what, const verify::TermQuestion& question);
   std::string object(const bpf::ManifestEndpoint& endpoint);
-  void requests(const std::string& file, const std::string& elf, const ebpf::Object& object);
+  void requests(const bpf::ManifestEndpoint& endpoint, const std::string& elf,
+                const ebpf::Object& object);
+  void try_out(ProofLine& line, const std::string& elf, const char* program, unsigned direction,
+               const verify::DatapathShape& shape);
   std::string image(const bpf::ManifestEndpoint& endpoint);
   std::string http_filter(const bpf::ManifestEndpoint& endpoint, std::uint16_t number,
                           const ir::ProxyFilter* filter);
@@ -217,31 +234,27 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
           fmt::format("{} instructions, {} questions to the solver", r.instructions, r.questions);
     } else if (r.answer == verify::ProofReport::Answer::Refuted) {
       line.answer = ProofAnswer::Refuted;
-      const verify::ProgramWitness& w = *r.witness;
-      line.detail =
-          w.outside.empty()
-              ? fmt::format(
-                    "a packet of {} bytes and some contents of the tables: the "
-                    "program {}; it should: {}",
-                    w.frame.size(), fate_text(w.program), fate_text(w.meaning))
-              : fmt::format("a packet of {} bytes: {} is outside", w.frame.size(), w.outside);
-      if (w.whole) line.detail += in_kernel(*bytes, program, w);
-      out.witnesses.push_back(w.frame);
+      line.detail = refutation(*bytes, program, *r.witness);
+      out.witnesses.push_back(r.witness->frame);
     } else {
       line.detail = r.reason;
+      if (shape.http) try_out(line, *bytes, program, direction, shape);
     }
     out.lines.push_back(std::move(line));
   }
-  requests(e.object, *bytes, *object);
+  requests(e, *bytes, *object);
   return {};
 }
 
 // The functions that read requests. The programs of an object have the same, one each.
-void Verification::requests(const std::string& file, const std::string& elf,
+void Verification::requests(const bpf::ManifestEndpoint& e, const std::string& elf,
                             const ebpf::Object& object) {
   if (object.variable("http_starts") == nullptr) return;
+  auto shape = shape_of(e.sizes, request_.vlan);
+  shape.http = true;
   std::vector<ebpf::Instruction> proved;
-  for (const char* name : {bpf::kIngressProgram, bpf::kEgressProgram}) {
+  for (const unsigned direction : {0U, 1U}) {
+    const char* name = direction == 0 ? bpf::kIngressProgram : bpf::kEgressProgram;
     const ebpf::Program* program = object.program(name);
     const ebpf::Map* node = object.map(bpf::kNodeMap);
     if (program == nullptr || node == nullptr) continue;  // said of the program
@@ -252,7 +265,8 @@ void Verification::requests(const std::string& file, const std::string& elf,
         program->code.end());
     if (code == proved) continue;
     const auto line = [&](const char* part, const char* meaning, auto prove) {
-      ProofLine out_line{fmt::format("{} {}, {}", file, name, part), ProofAnswer::NotProved, {}};
+      ProofLine out_line{
+          fmt::format("{} {}, {}", e.object, name, part), ProofAnswer::NotProved, {}};
       const std::string remembered = cache_file(elf, out_line.what);
       std::error_code error;
       if (!remembered.empty() && std::filesystem::exists(remembered, error)) {
@@ -268,6 +282,7 @@ void Verification::requests(const std::string& file, const std::string& elf,
         out_line.detail = r.proved
                               ? fmt::format("{}, {} questions to the solver", meaning, r.questions)
                               : r.reason;
+        if (!r.proved) try_out(out_line, elf, name, direction, shape);
       }
       const bool fine = out_line.answer == ProofAnswer::Proved;
       out.lines.push_back(std::move(out_line));
@@ -282,6 +297,20 @@ void Verification::requests(const std::string& file, const std::string& elf,
     });
     if (asked && read) proved = std::move(code);
   }
+}
+
+// A packet may show what is wrong where a proof fails.
+void Verification::try_out(ProofLine& line, const std::string& elf, const char* program,
+                           unsigned direction, const verify::DatapathShape& shape) {
+  const auto trial = try_requests(elf, program, direction, shape);
+  if (!trial) return;
+  line.answer = ProofAnswer::Refuted;
+  constexpr std::size_t kShown = 60;
+  const std::string& payload = trial->payload;
+  line.detail = fmt::format("payload \"{}\"{}: {}", escaped(payload.substr(0, kShown)),
+                            payload.size() > kShown ? " and so on" : "",
+                            refutation(elf, program, trial->witness));
+  out.witnesses.push_back(trial->witness.frame);
 }
 
 std::string Verification::image(const bpf::ManifestEndpoint& e) {

@@ -104,34 +104,37 @@ std::uint32_t HttpTables::outcome(std::uint32_t filter, std::string_view payload
 
 std::string HttpTables::example(std::uint32_t filter, std::uint32_t verdict,
                                 std::size_t length) const {
-  if (length > kHeadBlocks * 8 + 7) return {};
-  // By how many bytes were read: states, from which state and by which byte they were reached.
+  // A shortest one first: from which state, and by which byte, each state is first reached.
   struct Step {
     std::uint32_t from = 0;
-    char byte = 0;
+    std::uint8_t byte = 0;
   };
-  std::vector<std::map<std::uint32_t, Step>> reached(length + 1);
-  reached[0][start(filter)];
   const std::vector<std::uint8_t> order = all_bytes();
-  for (std::size_t i = 0; i < length; ++i) {
-    for (const auto& [state, step] : reached[i]) {
-      if (state == 0) continue;
-      for (const std::uint8_t b : order) {
-        reached[i + 1].try_emplace(next(filter, state, b), Step{state, static_cast<char>(b)});
-      }
+  std::map<std::uint32_t, Step> reached = {{start(filter), {}}};
+  std::vector<std::uint32_t> states = {start(filter)};
+  std::size_t found = 0;
+  const auto says = [&](std::uint32_t state) { return state != 0 && cell(state, 0) == verdict; };
+  for (; found < states.size() && !says(states[found]); ++found) {
+    for (const std::uint8_t b : order) {
+      const std::uint32_t to = next(filter, states[found], b);
+      if (reached.try_emplace(to, Step{states[found], b}).second) states.push_back(to);
     }
   }
-  for (const auto& [state, step] : reached[length]) {
-    if (state == 0 || cell(state, 0) != verdict) continue;
-    std::string out(length, '\0');
-    std::uint32_t at = state;
-    for (std::size_t i = length; i != 0; --i) {
-      out[i - 1] = reached[i].at(at).byte;
-      at = reached[i].at(at).from;
-    }
-    return out;
+  if (found == states.size()) return {};
+  std::string out;
+  std::vector<std::uint32_t> on_the_way;
+  for (std::uint32_t at = states[found]; at != states.front(); at = reached[at].from) {
+    out.insert(out.begin(), static_cast<char>(reached[at].byte));
+    on_the_way.insert(on_the_way.begin(), at);
   }
-  return {};
+  // As long as it must be by a byte that changes nothing, one that reads well.
+  for (const std::uint8_t b : order) {
+    for (std::size_t i = 0; i < on_the_way.size() && out.size() < length; ++i) {
+      if (next(filter, on_the_way[i], b) != on_the_way[i]) continue;
+      out.insert(i + 1, length - out.size(), static_cast<char>(b));
+    }
+  }
+  return out.size() == length && this->verdict(filter, out) == verdict ? out : std::string();
 }
 
 // Walks pairs of a state of the tables and a state of the automaton.

@@ -12,6 +12,7 @@
 #include <random>
 
 #include "backend-bpf/http_code.h"
+#include "cli/request_trials.h"
 #include "ir/automata/http_head.h"
 #include "tests/backend-bpf/bpf_support.h"
 #include "tests/backend-bpf/http_program.h"
@@ -282,6 +283,7 @@ TEST(RequestProof, WrongTextsAreNotProved) {
       {"verdict == HTTP_ALLOW && node.proxy_port == 0", "verdict == HTTP_ALLOW"},
   };
   TermSolver solver;
+  std::size_t shown = 0;
   for (const auto& [from, to] : changes) {
     std::string changed = *text;
     const std::size_t at = changed.find(from);
@@ -293,10 +295,23 @@ TEST(RequestProof, WrongTextsAreNotProved) {
     ASSERT_TRUE(object) << object.error();
     const std::string why = unproved(*object, solver);
     EXPECT_NE(why, "") << from << " -> " << to;
+    // And a packet shows most of them.
+    const auto trial = cli::try_requests(*elf, bpf::kIngressProgram, 0, files_shape());
+    shown += trial ? 1U : 0U;
     if (std::getenv("POLICYC_MUTANTS") != nullptr) {
-      std::printf("%s -> %s: %s\n", from, to, why.c_str());
+      std::printf("%s -> %s: %s; %s\n", from, to, why.c_str(),
+                  trial ? trial->payload.c_str() : "no packet");
     }
+    if (!trial || bpf::kernel_unavailable() || !trial->witness.outside.empty()) continue;
+    const verify::ProgramWitness& w = trial->witness;
+    const auto kernel =
+        bpf::LoadedObject::load(*elf, {{bpf::kNodeMap, w.node}, {bpf::kPolicyMap, w.policy}});
+    if (!kernel) continue;  // its verifier refuses some
+    const auto run = kernel->run(bpf::kIngressProgram, w.frame);
+    ASSERT_TRUE(run) << run.error();
+    EXPECT_EQ((Seen{w.program.action, w.program.mark, w.program.cb}), seen(*run)) << from;
   }
+  EXPECT_GE(shown, 10U);  // the others take other tables, or no packet gets there
 }
 
 TEST(RequestProof, WhatTheKernelShowsToDifferIsNotProved) {
