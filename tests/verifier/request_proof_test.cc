@@ -7,6 +7,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <random>
@@ -14,6 +15,7 @@
 #include "backend-bpf/http_code.h"
 #include "cli/request_trials.h"
 #include "ir/automata/http_head.h"
+#include "ir/base/file.h"
 #include "tests/backend-bpf/bpf_support.h"
 #include "tests/backend-bpf/http_program.h"
 #include "tests/ir/http_gen.h"
@@ -258,6 +260,37 @@ TEST(RequestProof, WideTablesAreProved) {
   ASSERT_TRUE(object) << object.error();
   TermSolver solver;
   EXPECT_EQ(unproved(*object, solver), "");
+}
+
+TEST(RequestProof, OtherSolversAgreeAboutTheLoop) {
+  if (!bpf::find_clang_module()) GTEST_SKIP() << "skipped: no clang module";
+  if (!TermSolver::available()) GTEST_SKIP() << "skipped: no solver in this build";
+  const auto object = ebpf::read_object(files_object());
+  ASSERT_TRUE(object) << object.error();
+  const ebpf::Program& program = *object->program(bpf::kIngressProgram);
+  const auto functions = request_functions(*object, program);
+  ASSERT_TRUE(functions) << functions.error();
+  TermSolver solver;
+  std::vector<std::pair<std::string, TermAnswer::Kind>> questions;
+  solver.listen([&](const TermQuestion& q) { questions.emplace_back(q.smtlib, q.answer->kind); });
+  const RequestReport r = prove_head(*object, program, *functions, solver);
+  EXPECT_TRUE(r.proved) << r.reason;
+  EXPECT_EQ(questions.size(), r.questions);
+  ASSERT_GT(questions.size(), 5U);
+  if (std::system("command -v cvc5 >/dev/null") != 0) GTEST_SKIP() << "cvc5 is not installed";
+  const std::string file = ::testing::TempDir() + "policyc-request-proof.smt2";
+  std::size_t unknown = 0;
+  for (const auto& [text, kind] : questions) {
+    ASSERT_FALSE(write_file_atomic(file, text));
+    ASSERT_EQ(std::system(("cvc5 --rlimit=200000 " + file + " >" + file + ".out 2>&1").c_str()), 0);
+    const std::string answer = *read_file(file + ".out");
+    const bool never = kind == TermAnswer::Kind::Never;
+    EXPECT_TRUE(answer == "unknown\n" || answer == (never ? "unsat\n" : "sat\n")) << answer;
+    unknown += answer == "unknown\n" ? 1U : 0U;
+  }
+  std::remove(file.c_str());
+  std::remove((file + ".out").c_str());
+  EXPECT_LT(unknown, questions.size() / 2);
 }
 
 // Changes of the text that a compiler takes.
