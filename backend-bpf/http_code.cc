@@ -132,9 +132,11 @@ Expected<std::string> http_text(const std::vector<ir::Dfa>& automata, std::size_
                                     first[0], first[1], first[2], last[0], last[1], last[2]);
   }
 
-  // Narrow: what the largest offset and the largest column together can reach.
+  // Narrow: what the largest offset and the largest column together can reach. Wide tables have
+  // more bytes than that, so that the size alone tells them apart.
+  constexpr std::size_t kNarrowSteps = (0x10000 + 0x10000) / sizeof(std::uint16_t);
   const std::size_t step_count =
-      wide ? std::bit_ceil(steps.size()) : (0x10000 + 0x10000) / sizeof(std::uint16_t);
+      wide ? std::max(std::bit_ceil(steps.size()), kNarrowSteps) : kNarrowSteps;
   const std::size_t filters = std::bit_ceil(starts.size());
   std::string out = "typedef unsigned long long u64;\n\n";
   fmt::format_to(std::back_inserter(out),
