@@ -128,6 +128,7 @@ struct Place {
   const ir::ResolvedEndpoint* endpoint = nullptr;  // nullptr: no policy subject
   std::optional<IdentityIndex> identity;           // by labels; else by address, seen from a node
   bool host = false;
+  const ir::NodeView* home = nullptr;  // of a node: the view in which it is the host
   std::optional<ir::IpAddress> address;
   ir::Party party = ir::EntityParty{};
 };
@@ -154,7 +155,7 @@ struct Side {
     }
   }
   IdentityIndex identity(const Place& p, const ir::NodeView& view) const {
-    if (p.host) return view.host;
+    if (p.host || p.home == &view) return view.host;
     return p.identity ? *p.identity : view.identity_of(*p.address);
   }
   std::string unknown(const Place& p) const {
@@ -164,18 +165,27 @@ struct Side {
   }
 };
 
-std::map<std::string, Place> workloads(const Side& side) {
+// Whom policies select: workloads, and nodes under the host firewall.
+std::map<std::string, Place> subjects(const Side& side) {
   std::map<std::string, Place> out;
-  for (std::size_t i = 0; i < side.world.inventory.pods.size(); ++i) {
-    const ir::Pod& pod = side.world.inventory.pods[i];
-    const auto at = side.by_pod.find(i);
-    if (pod.host_network || at == side.by_pod.end()) continue;
+  for (const ir::GraphParty& party : ir::subject_parties(side.world)) {
     Place p;
-    p.view = at->second.first;
-    p.endpoint = at->second.second;
-    p.identity = p.endpoint->identity;
-    p.party = ir::PodParty{i};
-    out.emplace(pod.ns + "/" + pod.kind + "/" + pod.name, std::move(p));
+    if (party.node != SIZE_MAX) {
+      p.view = p.home = &side.resolved.views[party.node];
+      p.endpoint = &*std::find_if(p.view->endpoints.begin(), p.view->endpoints.end(),
+                                  [](const ir::ResolvedEndpoint& ep) { return ep.host; });
+      p.address = party.address;
+      p.host = party.address == ir::IpAddress{};  // nobody can tell it from the own host
+      p.party = ir::NodeParty{party.node};
+    } else {
+      const auto at = side.by_pod.find(party.pod);
+      if (at == side.by_pod.end()) continue;
+      p.view = at->second.first;
+      p.endpoint = at->second.second;
+      p.identity = p.endpoint->identity;
+      p.party = ir::PodParty{party.pod};
+    }
+    out.emplace(party.id, std::move(p));
   }
   return out;
 }
@@ -192,9 +202,15 @@ void add_outsiders(const std::array<Side, 2>& sides, std::vector<ComparedParty>&
     out.push_back(std::move(p));
   };
   const bool kubernetes = sides[0].world.settings.kubernetes_semantics;
+  const bool nodes = std::all_of(sides.begin(), sides.end(), [](const Side& side) {
+    return side.world.settings.host_firewall && !side.world.inventory.nodes.empty();
+  });
   for (const char* entity : {"host", "remote-node", "ingress", "kube-apiserver"}) {
     if (kubernetes) break;
-    if (entity == std::string_view("host")) {
+    const bool host = entity == std::string_view("host");
+    // Nodes that are parties of their own stand for both.
+    if (nodes && (host || entity == std::string_view("remote-node"))) continue;
+    if (host) {
       ComparedParty p{entity, {}};
       for (Place& place : p.in) {
         place.host = true;
@@ -299,8 +315,8 @@ class Comparison {
 };
 
 void Comparison::find_parties(ConnectivityDiff& out) {
-  const auto base = workloads(sides_[0]);
-  const auto head = workloads(sides_[1]);
+  const auto base = subjects(sides_[0]);
+  const auto head = subjects(sides_[1]);
   std::map<std::pair<ir::Direction, bool>, std::vector<std::string>> isolation;
   for (const auto& [id, b] : base) {
     const auto it = head.find(id);

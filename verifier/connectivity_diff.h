@@ -41,7 +41,7 @@ struct IsolationChange {
 struct ConnectivityDiff {
   std::vector<ConnectionChange> changes;  // opened, closed, changed; then by sources and targets
   std::vector<IsolationChange> isolation;
-  std::vector<std::string> added, removed;  // workloads of one side only: not compared
+  std::vector<std::string> added, removed;  // workloads, nodes of one side only: not compared
   std::vector<std::string> unknown;         // "id: why": their policy cannot be told on some side
   std::size_t parties = 0, classes = 0;     // compared
   bool equal() const {
