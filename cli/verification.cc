@@ -16,6 +16,7 @@
 #include "ir/automata/http_head.h"
 #include "ir/base/sha256.h"
 #include "ir/bpf/object.h"
+#include "verifier/head_rules.h"
 #include "verifier/http_tables.h"
 #include "verifier/image_check.h"
 #include "verifier/program_proof.h"
@@ -378,9 +379,20 @@ std::string Verification::http_filter(const bpf::ManifestEndpoint& e, std::uint1
   const verify::HttpReport r = verify::check_http_tables(*tables, number, *automaton);
   using Answer = verify::HttpReport::Answer;
   if (r.answer == Answer::Proved) {
-    line.answer = ProofAnswer::Proved;
-    line.detail = fmt::format("its tables hold the automaton of {} rule{}: {} states", rules.size(),
-                              rules.size() == 1 ? "" : "s", r.states);
+    const verify::HeadReport said = verify::check_head_automaton(*automaton, rules);
+    if (said.answer == verify::HeadReport::Answer::Proved) {
+      line.answer = ProofAnswer::Proved;
+      line.detail = fmt::format(
+          "its tables hold an automaton of {} states that says what {} rule{} say{}", r.states,
+          rules.size(), rules.size() == 1 ? "" : "s", rules.size() == 1 ? "s" : "");
+    } else if (said.answer == verify::HeadReport::Answer::Refuted) {
+      line.answer = ProofAnswer::Refuted;
+      line.detail =
+          fmt::format("request \"{}\": the automaton in its tables does not say what the rules say",
+                      escaped(said.head));
+    } else {
+      line.detail = fmt::format("the automaton in its tables and the rules: {}", said.reason);
+    }
   } else if (r.answer == Answer::Refuted) {
     const auto word = [](std::uint32_t label) {
       return label == 0 ? "leave it open" : label == 1 ? "let it pass" : "deny it";
