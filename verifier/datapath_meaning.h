@@ -339,6 +339,10 @@ class PacketMeaning {
         o_.ite(bare, o_.ite(is(proxy_port(), 0), c(1), c(3)), o_.ite(read, answer, c(3)));
     v.outcome = o_.ite(seen, decided, v.outcome);
     v.drop = o_.ite(o_.and_(seen, is(decided, 2)), c(133), v.drop);
+    const Word reached = o_.and_(h.asked, seen);
+    for (const Word w : {reached, o_.and_(reached, bare),
+                         o_.and_(reached, o_.and_(o_.not_(bare), read)), v.outcome, v.drop})
+      tables_.note(w);
     return v;
   }
 
