@@ -239,9 +239,7 @@ ClaimWorld::ClaimWorld(const ir::World& world, std::string ns)
     } else {
       p.address = pod.ips.front();
     }
-    for (std::size_t n = 0; world.settings.host_firewall && n < world.inventory.nodes.size(); ++n) {
-      if (world.inventory.nodes[n].name == pod.node) p.node = n;
-    }
+    p.node = node_under(world, ir::PodParty{i}).value_or(SIZE_MAX);
     parties_.push_back(std::move(p));
   }
 }

@@ -647,6 +647,17 @@ std::optional<std::size_t> node_with(const ir::Inventory& inventory, const ir::I
   return std::nullopt;
 }
 
+std::optional<std::size_t> node_under(const ir::World& world, const ir::Party& party) {
+  const auto* at = std::get_if<ir::PodParty>(&party);
+  if (at == nullptr || !world.settings.host_firewall) return std::nullopt;
+  const ir::Pod& pod = world.inventory.pods[at->pod];
+  const auto& nodes = world.inventory.nodes;
+  for (std::size_t i = 0; pod.host_network && i < nodes.size(); ++i) {
+    if (nodes[i].name == pod.node) return i;
+  }
+  return std::nullopt;
+}
+
 bool stands_for_node(const ir::World& world, const ir::Party& party) {
   if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
     return node_with(world.inventory, address->ip).has_value();
@@ -698,6 +709,7 @@ Expected<std::vector<ir::GraphParty>> parties_of(const ir::World& world,
   };
   if (const auto* pod = std::get_if<ir::PodParty>(&party)) {
     take([&](const ir::GraphParty& p) { return p.pod == pod->pod; });
+    if (const auto below = node_under(world, party); below && out.empty()) node(*below);
     const ir::Pod& named = world.inventory.pods[pod->pod];
     if (out.empty() && named.host_network) {
       return Error{fmt::format("{} is on the host network: policies know it as its node{}",

@@ -42,6 +42,8 @@ Expected<std::vector<ir::GraphParty>> parties_of_side(const ir::World& world,
 
 // Whether the party is a node, or an address or an entity that stands for nodes.
 bool stands_for_node(const ir::World& world, const ir::Party& party);
+// The node whose policies count for a pod on its network, under the host firewall.
+std::optional<std::size_t> node_under(const ir::World& world, const ir::Party& party);
 // The node that has the address.
 std::optional<std::size_t> node_with(const ir::Inventory& inventory, const ir::IpAddress& ip);
 

@@ -269,12 +269,14 @@ std::string lacks_port(const ir::Service& service, const std::vector<ir::PortSpa
 
 namespace {
 
-// Under the host firewall nodes are policy subjects: an address of one, `host` and `remote-node`
-// become the nodes that they stand for, as seen from the other side.
+// Under the host firewall nodes are policy subjects: an address of one, a pod on one's network,
+// `host` and `remote-node` become the nodes that they stand for, as seen from the other side.
 Expected<std::vector<ir::Party>> as_nodes(const ir::World& world, const ir::Party& party,
                                           const ir::Party& other) {
   const auto& nodes = world.inventory.nodes;
   const std::vector<ir::Party> same = {party};
+  if (const auto node = node_under(world, party))
+    return std::vector<ir::Party>{ir::NodeParty{*node}};
   if (!world.settings.host_firewall || nodes.empty() || !stands_for_node(world, party)) return same;
   if (const auto* address = std::get_if<ir::AddressParty>(&party)) {
     return std::vector<ir::Party>{ir::NodeParty{*node_with(world.inventory, address->ip)}};
