@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ir/connectivity.h"
+#include "ir/identity.h"
 #include "ir/resolve.h"
 
 namespace policyc {
@@ -149,7 +150,13 @@ std::optional<Difference> first_difference(const ir::World& before, const ir::Wo
   std::map<ir::LabelSet, ir::IdentityIndex> by_labels;
   for (ir::IdentityIndex i = 0; i < b.identities.size(); ++i) by_labels[b.identities[i].labels] = i;
   std::vector<Probe> everybody;
+  // Nobody is of one family alone where a cluster has only that one.
+  const auto exists = [&](const ir::LabelSet& labels) {
+    return before.settings.dual_stack() || (labels != ir::entity_identity("world-ipv4") &&
+                                            labels != ir::entity_identity("world-ipv6"));
+  };
   for (ir::IdentityIndex i = 0; i < a.identities.size(); ++i) {
+    if (!exists(a.identities[i].labels)) continue;
     const auto it = by_labels.find(a.identities[i].labels);
     if (it != by_labels.end()) everybody.emplace_back(i, it->second);
   }

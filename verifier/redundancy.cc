@@ -94,6 +94,22 @@ bool is_address(const ir::Peer& peer) {
          peer.kind == ir::PeerKind::CidrGroup;
 }
 
+bool names_single_addresses(const ir::PolicySet& policies, const ir::Inventory& inventory) {
+  const auto single = [](const ir::Prefix& p) { return p.length == p.address.bits(); };
+  const auto by_peer = [&](const ir::Peer& peer) {
+    return std::any_of(peer.selector.requirements.begin(), peer.selector.requirements.end(),
+                       [&](const ir::Requirement& r) { return r.cidr && single(*r.cidr); });
+  };
+  for (const ir::Rule& rule : policies.rules) {
+    for (const ir::RuleItem& item : rule.items) {
+      if (std::any_of(item.peers.begin(), item.peers.end(), by_peer)) return true;
+    }
+  }
+  return std::any_of(
+      inventory.cidr_groups.begin(), inventory.cidr_groups.end(),
+      [&](const ir::CidrGroup& g) { return std::any_of(g.cidrs.begin(), g.cidrs.end(), single); });
+}
+
 // Boxes by which of some conditions hold on them.
 struct Cells {
   std::vector<std::pair<std::vector<char>, Box>> list;
@@ -166,8 +182,9 @@ struct RuleBase::State {
   std::map<std::size_t, std::vector<std::size_t>> atoms_of_rule, rules_of_policy;
   Drawers atom_drawers, rule_drawers;
   std::set<ItemRef> retired;
-  bool any_requires = false;
-  bool world_alone = false;  // see names_world_alone
+  std::vector<ItemRef> requirers;  // items with from/toRequires
+  bool unclear = false;            // they cut some peer in a way that is not modelled
+  bool world_alone = false;        // see names_world_alone
   std::size_t questions = 0;
   Decider decider;
   std::size_t budget = kCoverageBudget;
@@ -177,6 +194,7 @@ struct RuleBase::State {
         std::function<bool(std::size_t, std::size_t)> u)
       : world(w), universe(all), usable(std::move(u)), rules(std::move(r)), current(w.policies) {
     for (const std::size_t i : rules) add_rule(i);
+    for (const ItemRef from : requirers) apply_requirements(from);
   }
 
   const ir::Rule& rule(std::size_t i) const { return current.rules[i]; }
@@ -191,6 +209,9 @@ struct RuleBase::State {
            ((d == Direction::Ingress ? r.default_deny_ingress : r.default_deny_egress) ||
             !world.settings.non_default_deny);
   }
+  // Narrows the peers of all rules for the endpoints of which this item demands something.
+  void apply_requirements(ItemRef from);
+  bool reached_by_requirements(const Part& part, const std::vector<const Atom*>& mine) const;
   std::vector<const Atom*> atoms_of(const Part& part) const;
   // The one namespace whose endpoints the rule may select; "" where that is not known.
   static std::string namespace_of(const ir::Rule& r) { return r.symbol.empty() ? r.ns : ""; }
@@ -248,7 +269,7 @@ void RuleBase::State::add_rule(std::size_t index) {
   rule_drawers.add(namespace_of(r), index);
   for (std::size_t i = 0; i < r.items.size(); ++i) {
     const ir::RuleItem& item = r.items[i];
-    any_requires = any_requires || !item.requires_.empty();
+    if (!item.requires_.empty()) requirers.push_back({index, i});
     world_alone = world_alone || (world.settings.dual_stack() && names_world_alone(item));
     const auto with_ports = [&](std::size_t peer, const std::vector<Box>& who, bool everybody) {
       Atom a;
@@ -283,6 +304,61 @@ void RuleBase::State::add_rule(std::size_t index) {
                  peer.selector.wildcard());
     }
   }
+}
+
+void RuleBase::State::apply_requirements(ItemRef from) {
+  const ir::RuleItem& demand = rule(from.rule).items[from.item];
+  const std::vector<Box>& demanded = universe.peers({demand.requires_, {}}, false);
+  const std::vector<Box>& whom = subjects.at(from.rule);
+  for (const std::size_t index : atom_drawers.beside(namespace_of(rule(from.rule)))) {
+    Atom& a = atoms[index];
+    if (a.peer == SIZE_MAX || a.direction != demand.direction || a.deny != demand.deny) continue;
+    const ir::Peer& peer = rule(a.rule).items[a.item].peers[a.peer];
+    if (!peer.takes_requires) continue;
+    std::vector<Box> next;
+    bool touched = false;
+    for (const Box& box : a.boxes) {
+      std::vector<Box> rest = {box};
+      for (const Box& s : whom) {
+        const auto inside = intersect(box, s);
+        if (!inside) continue;
+        touched = true;
+        for (const Box& d : demanded) {
+          if (auto both = intersect(*inside, d)) next.push_back(std::move(*both));
+        }
+        std::vector<Box> left;
+        for (const Box& r : rest) {
+          for (Box& part : subtract(r, s)) left.push_back(std::move(part));
+        }
+        rest = std::move(left);
+      }
+      for (Box& r : rest) next.push_back(std::move(r));
+    }
+    if (!touched) continue;
+    // With a demand, who selects everybody is the wildcard no longer.
+    if (peer.selector.wildcard() || next.size() > kMaxCells) {
+      unclear = true;
+    } else {
+      a.boxes = std::move(next);
+      a.alive = !a.boxes.empty();  // nobody meets the demand
+    }
+  }
+}
+
+// Whether taking the part away could change what requirements make of other rules, or whether it is
+// not certain which of them are in force.
+bool RuleBase::State::reached_by_requirements(const Part& part,
+                                              const std::vector<const Atom*>& mine) const {
+  for (const ItemRef r : requirers) {
+    const bool own = part.kind == Part::Kind::Policy ? rule(r.rule).policy == part.policy
+                     : part.kind == Part::Kind::Item ? r.rule == part.rule && r.item == part.item
+                                                     : false;
+    if (own) return true;
+    for (const Atom* a : mine) {
+      if (r.rule != a->rule && !usable(a->rule, r.rule)) return true;
+    }
+  }
+  return unclear;
 }
 
 std::vector<const Atom*> RuleBase::State::atoms_of(const Part& part) const {
@@ -519,6 +595,16 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
       }
     }
   }
+  // Whoever demands something of the peers of these endpoints.
+  for (const ItemRef r : requirers) {
+    for (const Atom* a : mine) {
+      for (const Box& x : subjects.at(a->rule)) {
+        for (const Box& y : subjects.at(r.rule)) {
+          if (meets(x, y)) near.insert(r.rule);
+        }
+      }
+    }
+  }
   if (near.size() > kMaxRules) return give_up("too many rules meet here");
   Part small = part;
   ir::World before;
@@ -561,6 +647,7 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
     if (!judged.too_many) judged.split(subjects.at(index));
     for (const ir::RuleItem& item : rule(index).items) {
       for (const ir::Peer& p : item.peers) split_peers(p.selector, p.kind == ir::PeerKind::Node);
+      if (!item.requires_.empty()) split_peers({item.requires_, {}}, false);
       for (const ir::PortRule& pr : item.ports) {
         for (const ir::Port& p : pr.ports) {
           if (!p.name.empty()) names.insert({p.protocol, p.name});
@@ -569,58 +656,62 @@ void RuleBase::State::compare(const Part& part, const std::vector<const Atom*>& 
     }
   }
   if (judged.too_many || peers.too_many) return give_up("too many classes");
-  before.inventory = universe.empty_inventory();
-  if (!universe.spread_addresses(before.policies, before.inventory)) {
-    return give_up("too many names and blocks");
-  }
-  const std::vector<std::string> nodes = universe.hosts(before.policies, before.inventory);
-  const auto inhabit = [&](const Cells& cells, std::size_t most, bool subject) {
-    std::map<std::vector<char>, bool> done;
-    for (const auto& [mask, box] : cells.list) {
-      bool& have = done[mask];
-      if (have) continue;
-      const FlowPoint p = point_of(universe.space(), box);
-      auto pod = subject ? universe.subject_pod(p, before.inventory)
-                         : universe.peer_pod(p, before.inventory);
-      if (!pod) {
-        // Who is no pod is among the peers anyway; endpoints of Cilium's own meet the same rules.
-        have = have || !subject;
-        continue;
-      }
-      have = true;
-      pod->name = fmt::format("{}-{}", pod->name, before.inventory.pods.size());
-      std::uint16_t number = kNamedPort;
-      for (const auto& [protocol, name] : names) {
-        pod->ports.push_back({name, number++, protocol});
-      }
-      before.inventory.pods.push_back(*pod);
-      // Who `host` is differs from node to node.
-      for (std::size_t n = 0; n < nodes.size() && subject; ++n) {
+  // Gives the world its pods and addresses; false where that is too much.
+  const auto populate = [&](bool single) {
+    before.inventory = universe.empty_inventory();
+    if (!universe.spread_addresses(before.policies, before.inventory, single)) return false;
+    const std::vector<std::string> nodes = universe.hosts(before.policies, before.inventory);
+    const auto inhabit = [&](const Cells& cells, std::size_t most, bool subject) {
+      std::map<std::vector<char>, bool> done;
+      for (const auto& [mask, box] : cells.list) {
+        bool& have = done[mask];
+        if (have) continue;
+        const FlowPoint p = point_of(universe.space(), box);
+        auto pod = subject ? universe.subject_pod(p, before.inventory)
+                           : universe.peer_pod(p, before.inventory);
+        if (!pod) {
+          // Who is no pod is among the peers anyway; endpoints of Cilium's own meet the same rules.
+          have = have || !subject;
+          continue;
+        }
+        have = true;
+        pod->name = fmt::format("{}-{}", pod->name, before.inventory.pods.size());
+        std::uint16_t number = kNamedPort;
+        for (const auto& [protocol, name] : names) {
+          pod->ports.push_back({name, number++, protocol});
+        }
         before.inventory.pods.push_back(*pod);
-        before.inventory.pods.back().name += "-on-" + nodes[n];
-        before.inventory.pods.back().node = nodes[n];
+        // Who `host` is differs from node to node.
+        for (std::size_t n = 0; n < nodes.size() && subject; ++n) {
+          before.inventory.pods.push_back(*pod);
+          before.inventory.pods.back().name += "-on-" + nodes[n];
+          before.inventory.pods.back().node = nodes[n];
+        }
       }
-    }
-    const auto missing = [](const auto& entry) { return !entry.second; };
-    return done.size() <= most && std::none_of(done.begin(), done.end(), missing);
+      const auto missing = [](const auto& entry) { return !entry.second; };
+      return done.size() <= most && std::none_of(done.begin(), done.end(), missing);
+    };
+    if (!inhabit(judged, kMaxSubjects, true) || !inhabit(peers, kMaxPeers, false)) return false;
+    std::sort(before.inventory.pods.begin(), before.inventory.pods.end(),
+              [](const ir::Pod& a, const ir::Pod& b) {
+                return std::tie(a.ns, a.kind, a.name) < std::tie(b.ns, b.kind, b.name);
+              });
+    return true;
   };
-  if (!inhabit(judged, kMaxSubjects, true) || !inhabit(peers, kMaxPeers, false)) {
-    return give_up("too many classes, or one that no pod stands for");
-  }
-  std::sort(before.inventory.pods.begin(), before.inventory.pods.end(),
-            [](const ir::Pod& a, const ir::Pod& b) {
-              return std::tie(a.ns, a.kind, a.name) < std::tie(b.ns, b.kind, b.name);
-            });
-  ir::World after = before;
-  after.policies = without(before.policies, small);
-  const auto difference = first_difference(before, after);
-  if (!difference) {
-    out.answer = Redundancy::Answer::Redundant;
-  } else {
+  // A block of one address either is somebody's whom a name or an entity means, or it is not.
+  for (const bool single : {false, true}) {
+    if (single && !names_single_addresses(before.policies, world.inventory)) break;
+    if (!populate(single)) return give_up("too many classes, or one that no pod stands for");
+    ir::World after = before;
+    after.policies = without(before.policies, small);
+    const auto difference = first_difference(before, after);
+    if (!difference) continue;
     out.answer = Redundancy::Answer::Needed;
     out.reason = fmt::format("{}: {} becomes {}", difference->peer.str(), difference->before,
                              difference->after);
+    return;
   }
+  out.answer = Redundancy::Answer::Redundant;
 }
 
 RuleBase::RuleBase(const ir::World& world, const Universe& universe, std::vector<std::size_t> rules,
@@ -659,12 +750,15 @@ Redundancy RuleBase::judge(const Part& part) {
     out.inside = point_of(s.universe.space(), a->boxes.front());
     out.direction = a->direction;
   }
-  if (s.any_requires) {
+  if (s.reached_by_requirements(part, mine)) {
     out.reason = "requirements reach into every rule";
     return out;
   }
+  // Peers beside everybody count for nothing, and name addresses all the same.
   const auto named = [&](const Atom* a) {
-    return a->peer != SIZE_MAX && is_address(s.rule(a->rule).items[a->item].peers[a->peer]);
+    const std::vector<ir::Peer>& peers = s.rule(a->rule).items[a->item].peers;
+    if (part.kind == Part::Kind::Peers) return a->peer != SIZE_MAX && is_address(peers[a->peer]);
+    return std::any_of(peers.begin(), peers.end(), is_address);
   };
   if (s.world_alone && std::any_of(mine.begin(), mine.end(), named)) {
     out.reason = "addresses that only this part names become plain world";
@@ -701,11 +795,10 @@ Redundancy RuleBase::judge(const Part& part) {
     });
   };
   const std::vector<std::size_t> beside = s.atoms_beside(mine);
-  const bool plain =
-      !s.any_requires && std::none_of(beside.begin(), beside.end(), [&](std::size_t i) {
-        const Atom& a = s.atoms[i];
-        return a.alive && !a.plain && meeting(a);
-      });
+  const bool plain = std::none_of(beside.begin(), beside.end(), [&](std::size_t i) {
+    const Atom& a = s.atoms[i];
+    return a.alive && !a.plain && meeting(a);
+  });
   if (plain) {
     out.answer = Redundancy::Answer::Redundant;
   } else {

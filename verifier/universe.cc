@@ -386,7 +386,8 @@ ir::Inventory Universe::empty_inventory() const {
   return out;
 }
 
-bool Universe::spread_addresses(const ir::PolicySet& policies, ir::Inventory& inventory) const {
+bool Universe::spread_addresses(const ir::PolicySet& policies, ir::Inventory& inventory,
+                                bool single) const {
   constexpr std::size_t kMost = 2000;
   const std::vector<ir::Prefix> blocks =
       ir::AddressBook(inventory, world_.settings, policies, SIZE_MAX).prefixes();
@@ -398,6 +399,7 @@ bool Universe::spread_addresses(const ir::PolicySet& policies, ir::Inventory& in
     std::vector<ir::Prefix> rest = used;
     const auto at = ir::address_outside(block, rest);
     if (!at) return at;
+    if (block.length == block.address.bits()) return single ? at : std::nullopt;
     rest.push_back(ir::host_prefix(*at));
     if (!ir::address_outside(block, rest)) return std::optional<ir::IpAddress>();
     used = std::move(rest);

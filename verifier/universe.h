@@ -50,7 +50,8 @@ class Universe {
   // Gives each name an address in each block that the policies tell apart; where nobody told where
   // the API server is, it gets one in each block, too, and a node of its own. False where that
   // would be too many.
-  bool spread_addresses(const ir::PolicySet& policies, ir::Inventory& inventory) const;
+  // Blocks of a single address are left alone unless `single`.
+  bool spread_addresses(const ir::PolicySet& policies, ir::Inventory& inventory, bool single) const;
   // A node for each label set that a local host can have.
   std::vector<std::string> hosts(const ir::PolicySet& policies,
                                  const ir::Inventory& inventory) const;
