@@ -45,13 +45,15 @@ void alternatives(Context& c, const ir::Rule& rule) {
   for (const auto& [path, items] : lists) {
     // Exactly these two: longer lists are enumerations.
     if (items.size() != 2) continue;
-    const ir::Peer &a = items[0]->peers[0], &b = items[1]->peers[0];
-    if (!selects_namespaces_only(a) || !selects_pods_only(b)) continue;
+    const ir::Peer &first = items[0]->peers[0], &second = items[1]->peers[0];
+    const bool reversed = selects_pods_only(first) && selects_namespaces_only(second);
+    if (!reversed && (!selects_namespaces_only(first) || !selects_pods_only(second))) continue;
     Diagnostic& d = c.report(
-        DiagCode::PeersAreAlternatives, rule, b.range,
+        DiagCode::PeersAreAlternatives, rule, second.range,
         "two items mean either: every pod of these namespaces, or such pods of the own namespace",
         items[1]->origin.path);
-    d.labels.push_back({a.range, "every pod of these namespaces is allowed"});
+    d.labels.push_back(
+        {(reversed ? second : first).range, "every pod of these namespaces is allowed"});
     d.help = "where both must hold, put both selectors into one item";
   }
 }
