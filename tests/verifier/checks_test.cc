@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <random>
 
 #include "frontend/kustomization.h"
 #include "frontend/load.h"
 #include "frontend/lower.h"
 #include "ir/base/diag_code.h"
+#include "ir/identity.h"
 
 namespace policyc {
 namespace {
@@ -511,6 +513,45 @@ TEST(Checks, CatalogueIsComplete) {
     EXPECT_FALSE(row.example.empty()) << row.name;
     EXPECT_FALSE(row.remedy.empty()) << row.name;
   }
+}
+
+// A pattern is called needless beside another one exactly where all short names that it matches are
+// matched by the other.
+TEST(Checks, DnsPatternsAreLanguages) {
+  std::vector<std::string> names = {""};
+  for (std::size_t i = 0; i < names.size() && names[i].size() < 6; ++i) {
+    for (const char c : {'a', 'b', '.'}) names.push_back(names[i] + c);
+  }
+  const ir::Profile& release = ir::Settings{}.release();
+  std::mt19937 random(7);
+  const auto pattern = [&] {
+    std::string out;
+    for (std::size_t labels = 1 + random() % 2; labels > 0; --labels) {
+      for (std::size_t length = 1 + random() % 2; length > 0; --length) out += "ab*"[random() % 3];
+      if (labels > 1) out += '.';
+    }
+    return random() % 8 == 0 ? "**." + out : out;
+  };
+  int covered = 0;
+  for (int i = 0; i < 150; ++i) {
+    const std::string one = pattern(), two = pattern();
+    const auto within = [&](const std::string& narrow, const std::string& wide) {
+      return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+        return !ir::dns_pattern_matches(ir::dns_pattern(release, narrow), name) ||
+               ir::dns_pattern_matches(ir::dns_pattern(release, wide), name);
+      });
+    };
+    const Lint found = lint(
+        cnp(kWeb +
+            "  egress:\n  - toEndpoints: [{matchLabels: {app: dns}}]\n    toPorts:\n"
+            "    - ports: [{port: \"53\", protocol: ANY}]\n      rules: {dns: [{matchPattern: '" +
+            one + "'}, {matchPattern: '" + two + "'}]}"));
+    const bool expected = within(one, two) || within(two, one);
+    EXPECT_EQ(found.find(DiagCode::DnsRuleCovered) != nullptr, expected) << one << " " << two;
+    covered += expected ? 1 : 0;
+  }
+  EXPECT_GT(covered, 10);
+  EXPECT_LT(covered, 140);
 }
 
 // The articles that the outside set teaches, where it is present.
