@@ -44,7 +44,10 @@ verify::DatapathShape shape_of(const bpf::SizeClass& s, bool vlan) {
 }
 
 std::string fate_text(const verify::PacketFate& f) {
-  return fmt::format("returns {}, mark {:#x}, cb {}", f.action, f.mark, fmt::join(f.cb, " "));
+  std::string out =
+      fmt::format("returns {}, mark {:#x}, cb {}", f.action, f.mark, fmt::join(f.cb, " "));
+  if (!f.kept.empty()) out += fmt::format(", keeps {}", fmt::join(f.kept, ", "));
+  return out;
 }
 
 // Bytes as a C string would hold them.
@@ -82,8 +85,8 @@ std::string in_kernel(const std::string& elf, const char* program,
 }
 
 // What refutes a program, for a reader.
-std::string refutation(const std::string& elf, const char* program,
-                       const verify::ProgramWitness& w) {
+std::string refutation(const std::string& elf, const char* program, const verify::ProgramWitness& w,
+                       bool stateful) {
   std::string out =
       w.outside.empty()
           ? fmt::format(
@@ -91,6 +94,7 @@ std::string refutation(const std::string& elf, const char* program,
                 "{}",
                 w.frame.size(), fate_text(w.program), fate_text(w.meaning))
           : fmt::format("a packet of {} bytes: {} is outside", w.frame.size(), w.outside);
+  if (stateful) return out + "; not run in this kernel: it depends on earlier packets";
   return w.whole ? out + in_kernel(elf, program, w) : out;
 }
 
@@ -136,16 +140,16 @@ class Verification {
   std::string cache_file(const std::string& elf, unsigned direction,
                          const verify::DatapathShape& s) const {
     return cache_file(
-        elf, fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", direction, s.trie4_blocks,
-                         s.hash4_bits, s.hash6_bits, s.hosts6, s.trie6_blocks, s.classes,
-                         s.identity_shift, s.pages, s.cells, s.records, s.intervals,
-                         s.interval_steps, s.vlan, s.http));
+        elf, fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", direction,
+                         s.trie4_blocks, s.hash4_bits, s.hash6_bits, s.hosts6, s.trie6_blocks,
+                         s.classes, s.identity_shift, s.pages, s.cells, s.records, s.intervals,
+                         s.interval_steps, s.vlan, s.http, s.stateful, s.extension_headers));
   }
   void remember(const std::string& file, const std::string& what) {
     if (file.empty()) return;
     std::error_code error;
     std::filesystem::create_directories(request_.cache, error);
-    std::ofstream(file) << what << " is proved\n";
+    std::ofstream(file) << what << "\n";
   }
   // Of questions asked from now on.
   void write_down_as(const std::string& what) {
@@ -192,11 +196,12 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   }
   const auto bytes = read(e.object);
   if (!bytes) return bytes.error();
-  if (manifest_.stateful || manifest_.prelude || manifest_.events) {
+  if (manifest_.prelude || manifest_.events || (manifest_.stateful && manifest_.vlan)) {
     out.lines.push_back({e.object, ProofAnswer::NotProved,
-                         manifest_.stateful  ? "connection tracking is not modelled"
-                         : manifest_.prelude ? "a filter of the user's own stands in front of it"
-                                             : "events are not modelled"});
+                         manifest_.prelude ? "a filter of the user's own stands in front of it"
+                         : manifest_.events
+                             ? "events are not modelled"
+                             : "connection tracking behind VLAN tags is not modelled"});
     return {};
   }
   if (manifest_.vlan != request_.vlan) {
@@ -212,16 +217,23 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
     out.lines.push_back({e.object, ProofAnswer::NotProved, object.error()});
     return {};
   }
+  if (manifest_.stateful && object->variable("http_starts") != nullptr) {
+    out.lines.push_back({e.object, ProofAnswer::NotProved,
+                         "connection tracking around the reading of requests is not modelled"});
+    return {};
+  }
   for (const unsigned direction : {0U, 1U}) {
     const char* program = direction == 0 ? bpf::kIngressProgram : bpf::kEgressProgram;
     ProofLine line{e.object + " " + program, ProofAnswer::NotProved, {}};
     auto shape = shape_of(e.sizes, request_.vlan);
     shape.http = object->variable("http_starts") != nullptr;
+    shape.stateful = manifest_.stateful;
+    shape.extension_headers = 1;  // the effort grows with every one
     const std::string remembered = cache_file(*bytes, direction, shape);
     std::error_code error;
     if (!remembered.empty() && std::filesystem::exists(remembered, error)) {
-      line.answer = ProofAnswer::Proved;
-      line.detail = "by an earlier run";
+      line.answer = shape.stateful ? ProofAnswer::NotProved : ProofAnswer::Proved;
+      line.detail = shape.stateful ? verify::left_out(shape) : "by an earlier run";
       out.lines.push_back(std::move(line));
       continue;
     }
@@ -229,15 +241,16 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
     const verify::ProofReport r =
         verify::prove_program(*object, program, direction, shape, solver_);
     if (r.answer == verify::ProofReport::Answer::Proved) {
-      remember(remembered, line.what);
+      remember(remembered, line.what + " is proved");
       line.answer = ProofAnswer::Proved;
       line.detail =
           fmt::format("{} instructions, {} questions to the solver", r.instructions, r.questions);
     } else if (r.answer == verify::ProofReport::Answer::Refuted) {
       line.answer = ProofAnswer::Refuted;
-      line.detail = refutation(*bytes, program, *r.witness);
+      line.detail = refutation(*bytes, program, *r.witness, shape.stateful);
       out.witnesses.push_back(r.witness->frame);
     } else {
+      if (r.left_out) remember(remembered, line.what + ": " + r.reason);
       line.detail = r.reason;
       if (shape.http) try_out(line, *bytes, program, direction, shape);
     }
@@ -277,7 +290,7 @@ void Verification::requests(const bpf::ManifestEndpoint& e, const std::string& e
         write_down_as(out_line.what);
         const verify::RequestReport r = prove();
         if (r.proved) {
-          remember(remembered, out_line.what);
+          remember(remembered, out_line.what + " is proved");
           out_line.answer = ProofAnswer::Proved;
         }
         out_line.detail = r.proved
@@ -310,7 +323,7 @@ void Verification::try_out(ProofLine& line, const std::string& elf, const char* 
   const std::string& payload = trial->payload;
   line.detail = fmt::format("payload \"{}\"{}: {}", escaped(payload.substr(0, kShown)),
                             payload.size() > kShown ? " and so on" : "",
-                            refutation(elf, program, trial->witness));
+                            refutation(elf, program, trial->witness, false));
   out.witnesses.push_back(trial->witness.frame);
 }
 

@@ -90,6 +90,7 @@ class Executor {
   std::vector<Term> bytes_at(State& s, const Value& from, std::size_t count);
   void recognise(const State& s, Value& v);
   void recognise_all(State& s);
+  bool contradicts(const std::vector<Term>& path, Term truth);
   bool reaches_further(Term known, Term wanted);
   Term read(std::vector<Term>& path, unsigned array, Term index, unsigned bytes, unsigned choices);
   std::uint64_t constant_offset(const Value& v, std::int16_t more) const {
@@ -109,6 +110,7 @@ class Executor {
     bool record = false;
   };
   std::vector<Memory> memory_;
+  unsigned merges_ = 0;
   Execution out_;
 };
 
@@ -221,14 +223,25 @@ Value Executor::merge(Term take_b, const Value& a, const Value& b) {
 
 Stack Executor::merge(Term take_b, const Stack& a, const Stack& b) {
   Stack out;
-  for (const auto& [offset, x] : a) {
-    const auto y = b.find(offset);
-    if (y == b.end()) continue;  // not written on both: not to be read
-    if (x == y->second) {
-      out.emplace(offset, x);
+  ++merges_;
+  // What was not written on one of the ways is any number there.
+  const auto unwritten = [&](std::int64_t offset, const StackByte& other) {
+    const std::int64_t begin = offset - other.index;
+    const std::string name = fmt::format("unwritten{}.{}", merges_, begin);
+    return StackByte{number_of(t_.symbol(name, 64)), other.index};
+  };
+  std::set<std::int64_t> places;
+  for (const Stack* of : {&a, &b}) {
+    for (const auto& [offset, byte] : *of) places.insert(offset);
+  }
+  for (const std::int64_t offset : places) {
+    const auto x = a.find(offset), y = b.find(offset);
+    StackByte from_a = x != a.end() ? x->second : unwritten(offset, y->second);
+    StackByte from_b = y != b.end() ? y->second : unwritten(offset, from_a);
+    if (from_a == from_b) {
+      out.emplace(offset, from_a);
       continue;
     }
-    StackByte from_a = x, from_b = y->second;
     if (from_a.index != from_b.index) {
       if (from_a.whole.kind != Value::Kind::Number || from_b.whole.kind != Value::Kind::Number) {
         continue;
@@ -335,6 +348,20 @@ void Executor::recognise_all(State& s) {
 }
 
 // ---- instructions
+
+// Whether a truth is seen not to hold on a path: its opposite stands there, or what is said there
+// of the byte that it is about leaves it no value.
+bool Executor::contradicts(const std::vector<Term>& path, Term truth) {
+  if (std::find(path.begin(), path.end(), t_.not_(truth)) != path.end()) return true;
+  Term all = truth;
+  for (const std::vector<Term>* of : {&path, &options_.given}) {
+    for (const Term x : *of) {
+      if (t_.is_constant(all, 0)) return true;
+      if (t_.about_one_byte(truth, x)) all = t_.and_(all, x);
+    }
+  }
+  return t_.is_constant(all, 0);
+}
 
 void Executor::oblige(const State& s, Term holds) {
   if (t_.is_constant(holds, 1)) return;
@@ -976,10 +1003,7 @@ Executor::Ends Executor::follow(std::size_t from, State start, std::optional<std
       const Term holds = condition(s, i);
       const Term fails = t_.not_(holds);
       const std::vector<std::size_t> to = next(at);
-      const auto never = [&](Term x) {
-        return t_.is_constant(x, 0) ||
-               std::find(s.path.begin(), s.path.end(), t_.not_(x)) != s.path.end();
-      };
+      const auto never = [&](Term x) { return t_.is_constant(x, 0) || contradicts(s.path, x); };
       const auto along = [&](Term x, State along_state, std::size_t target) {
         if (!t_.is_constant(x) && std::find(along_state.path.begin(), along_state.path.end(), x) ==
                                       along_state.path.end()) {

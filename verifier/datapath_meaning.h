@@ -21,9 +21,11 @@ struct DatapathShape {
   std::uint32_t pages = 0, cells = 0, records = 0;
   std::uint32_t intervals = 0, interval_steps = 0;  // 0: pages and cells
   bool vlan = false;                                // looks behind VLAN tags
-  bool stateful = false;                            // tracks connections (flow_meaning.h)
-  bool events = false;                              // tells of packets through a ring buffer
-  bool http = false;                                // reads request heads
+  // How many IPv6 extension headers a packet may have that is looked at with connection tracking:
+  // of those with more nothing is claimed. Programs pass six.
+  int extension_headers = 6;
+  bool stateful = false;  // tracks connections (flow_meaning.h)
+  bool http = false;      // reads request heads
 
   // Byte offsets, worked out here once more.
   std::uint64_t root4() const { return 0; }
@@ -225,7 +227,8 @@ struct Fate {
 
 // `Packet`: length() of 32 bits; byte(offset of 32 bits), 8 bits; turn(truth) is told where packets
 // part ways, and gives the truth back, or a constant where only packets of one way are looked at;
-// end(truth) likewise where those for which it holds are dropped at once. `before` holds mark and
+// end(truth) likewise where those for which it holds are dropped at once; leave_out() is told of
+// packets that are not looked at. `before` holds mark and
 // cb before the run; `vlan_present` is the buffer's field; `generation` the word of the node map.
 // Of programs that read requests: whole(), whether no byte of the packet lies elsewhere than here;
 // request(filter of 16 bits, offset of 9 bits), what becomes of a packet whose payload begins there
@@ -386,6 +389,9 @@ class PacketMeaning {
   }
 
   Word turn(Word truth) { return packet_.turn(truth); }
+  // Of what matters to connection tracking only.
+  Word tracked_turn(Word truth) { return s_.stateful ? turn(truth) : truth; }
+  Word tracked_end(Word truth) { return s_.stateful ? end(truth) : truth; }
   Word end(Word truth) { return packet_.end(truth); }
   Word c(std::uint64_t value) { return o_.constant(value, 32); }
   Word is(Word a, std::uint64_t value) { return o_.eq(a, c(value)); }
@@ -417,7 +423,8 @@ class PacketMeaning {
     const Word peer = plus(ip, direction_ == 0 ? 12 : 16);
     const Word address = o_.concat(big16(peer), big16(plus(peer, 2)));
     h.leaf = meaning_.leaf_of_v4(half_, address);
-    h.fragment = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 13), o_.constant(0, 13)));
+    h.fragment =
+        tracked_turn(o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 13), o_.constant(0, 13))));
     const Word parted = o_.not_(o_.eq(o_.extract(big16(plus(ip, 6)), 0, 14), o_.constant(0, 14)));
     h.part = o_.ite(parted, plus(ip, 4), c(0));
     h.total = o_.zext(big16(plus(ip, 2)), 32);
@@ -443,27 +450,30 @@ class PacketMeaning {
   // `protocol` is at `offset`, behind a later fragment's header where `fragment`; at most `left`
   // headers are passed.
   Row behind_extensions(Word ip, Word protocol, Word offset, Word fragment, Word part, int left) {
-    const Word is = o_.and_(is_extension(protocol), o_.not_(fragment));
-    if (left == 0 || o_.never(is)) {
-      return {protocol, offset, fragment, o_.truth(false), part};
-    }
+    const Row end_of_row{protocol, offset, fragment, o_.truth(false), part};
+    if (left == 0) return end_of_row;
+    const Word is = tracked_turn(o_.and_(is_extension(protocol), o_.not_(fragment)));
+    if (o_.never(is)) return end_of_row;
+    if (s_.stateful && 6 - left >= s_.extension_headers) packet_.leave_out();
     const Word at = o_.add(ip, offset);
-    const Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
+    const Word cut = tracked_end(shorter(plus(at, 8)));
+    Word is_fragment = o_.eq(protocol, o_.constant(44, 8));
     const Word is_auth = o_.eq(protocol, o_.constant(51, 8));
     // Eight times the offset, two bits of no meaning, and whether more follow.
     const Word place = big16(plus(at, 2));
-    const Word later = o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)));
-    const Word parted = o_.and_(is_fragment, o_.or_(later, o_.extract(place, 0, 1)));
+    const Word later = tracked_turn(
+        o_.and_(is_fragment, o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)))));
+    if (o_.never(o_.not_(later))) is_fragment = later;
+    const Word parted = o_.or_(later, o_.and_(is_fragment, o_.extract(place, 0, 1)));
     const Word length = o_.zext(byte(plus(at, 1)), 32);
     const Word size =
         o_.ite(is_fragment, c(8),
                o_.ite(is_auth, o_.shl(plus(length, 2), c(2)), o_.shl(plus(length, 1), c(3))));
-    const Row rest =
-        behind_extensions(ip, byte(at), o_.add(offset, size), o_.and_(is_fragment, later),
-                          o_.ite(parted, at, part), left - 1);
+    const Row rest = behind_extensions(ip, byte(at), o_.add(offset, size), later,
+                                       o_.ite(parted, at, part), left - 1);
     return {o_.ite(is, rest.protocol, protocol), o_.ite(is, rest.offset, offset),
-            o_.ite(is, rest.fragment, fragment),
-            o_.and_(is, o_.or_(shorter(plus(at, 8)), rest.cut)), o_.ite(is, rest.part, part)};
+            o_.ite(is, rest.fragment, fragment), o_.and_(is, o_.or_(cut, rest.cut)),
+            o_.ite(is, rest.part, part)};
   }
 
   Headers v6(Word ip) {
@@ -480,13 +490,22 @@ class PacketMeaning {
     h.fragment = row.fragment;
     h.part = row.part;
     const Word l4 = o_.add(ip, row.offset);
+    if (s_.stateful) {
+      for (const Word w : {row.protocol, row.offset, l4, row.fragment, row.part}) tables_.note(w);
+    }
+    const Word unfinished = tracked_end(is_extension(row.protocol));
     transport(h, row.protocol, l4);
-    h.wrong =
-        o_.ite(o_.or_(bad, row.cut), c(134), o_.ite(is_extension(row.protocol), c(156), h.wrong));
+    h.wrong = o_.ite(o_.or_(bad, row.cut), c(134), o_.ite(unfinished, c(156), h.wrong));
     return h;
   }
 
   void transport(Headers& h, Word protocol, Word l4) {
+    if (s_.stateful) {
+      for (const unsigned p : {6U, 17U, 58U, 1U}) {
+        const Word known = turn(o_.eq(protocol, o_.constant(p, 8)));
+        protocol = o_.ite(known, o_.constant(p, 8), protocol);
+      }
+    }
     h.protocol = protocol;
     h.l4 = l4;
     h.kind = meaning_.class_of_protocol(protocol);
@@ -494,7 +513,7 @@ class PacketMeaning {
     const Word some = o_.not_(none);
     const Word ports = o_.ult(h.kind, o_.constant(4, 8));
     const Word cut = o_.ite(ports, shorter(plus(l4, 4)), shorter(plus(l4, 2)));
-    h.wrong = o_.ite(o_.and_(some, cut), c(134), c(0));
+    h.wrong = o_.ite(tracked_end(o_.and_(some, cut)), c(134), c(0));
     h.port =
         o_.ite(none, c(0), o_.ite(ports, o_.zext(big16(plus(l4, 2)), 32), o_.zext(byte(l4), 32)));
     tables_.note(h.leaf);

@@ -18,6 +18,7 @@ namespace {
 // Where the object keeps the two maps.
 struct MapNumbers {
   std::size_t node = 0, policy = 0;
+  std::size_t flows = 0, fragments = 0;  // with connection tracking
 };
 
 // The variable parts of the places that the meaning reads, in its order.
@@ -58,6 +59,43 @@ class SymbolicTables {
   Places& places_;
 };
 
+// The entries of the maps of connection tracking that the meaning asks for: any contents.
+class SymbolicFlows {
+ public:
+  SymbolicFlows(Terms& terms, MapNumbers maps) : terms_(terms) {
+    for (std::size_t k = 0; k < kFlowEntries; ++k) {
+      const bool first = k == static_cast<std::size_t>(FlowEntry::First);
+      MapEntry entry;
+      entry.map = first ? maps.fragments : maps.flows;
+      entry.present = terms.symbol(symbol(k, "present"), 1);
+      for (const unsigned width : first ? std::vector{16U, 16U} : std::vector{64U, 32U, 32U}) {
+        entry.fields.push_back(terms.symbol(symbol(k, std::to_string(entry.fields.size())), width));
+      }
+      entries.push_back(std::move(entry));
+    }
+  }
+  FlowValue<Term> look_up(FlowEntry which, FlowMap, const std::vector<Term>& key, Term when) {
+    const auto k = static_cast<std::size_t>(which);
+    keys[k] = key;
+    asked[k] = when;
+    return {entries[k].present, entries[k].fields};
+  }
+  Term clock(unsigned called_before) {
+    return terms_.symbol(helper_symbol(kClock, called_before), 64);
+  }
+  static std::string symbol(std::size_t entry, const std::string& what) {
+    return fmt::format("entry{}.{}", entry, what);
+  }
+
+  std::vector<MapEntry> entries;
+  // Of those that are asked for; otherwise empty.
+  std::array<std::vector<Term>, kFlowEntries> keys;
+  std::array<Term, kFlowEntries> asked{};
+
+ private:
+  Terms& terms_;
+};
+
 // The packets that go one way: at each turn that `ways` knows, all others are left out.
 class SymbolicPacket {
  public:
@@ -80,6 +118,8 @@ class SymbolicPacket {
     ended_ = ended_ || terms_.is_constant(way, 1);
     return way;
   }
+  void leave_out() { left_out_ = ended_ = true; }
+  bool left_out() const { return left_out_; }
   // Whether the packets that are left part ways once more.
   bool more() const { return more_; }
   // What holds of them.
@@ -115,7 +155,7 @@ class SymbolicPacket {
   Places& places_;
   const std::vector<bool>& ways_;
   std::size_t turns_ = 0;
-  bool more_ = false, ended_ = false;
+  bool more_ = false, ended_ = false, left_out_ = false;
   Term here_ = terms_.truth(true);  // the conjunction of:
   std::vector<Term> given_;
   std::function<Term(std::size_t)> likely_;
@@ -124,12 +164,11 @@ class SymbolicPacket {
 // Packets and tables to try things with: what differs there needs no solver. Seeds are fixed.
 class Samples {
  public:
-  static constexpr std::size_t kCount = 64;
-
-  Samples(const Terms& terms, bool vlan) : terms_(terms) {
+  Samples(const Terms& terms, bool vlan, bool stateful) : terms_(terms) {
     std::mt19937 random(20260801);
     const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
-    for (std::size_t i = 0; i < kCount; ++i) {
+    if (stateful) add_fragments(random);
+    for (std::size_t i = 0; i < 64; ++i) {
       std::vector<std::uint8_t>& f = frames_.emplace_back(100 + below(60));
       for (std::uint8_t& b : f) b = static_cast<std::uint8_t>(random());
       static constexpr std::array<std::uint8_t, 6> kProtocols = {6, 17, 132, 1, 58, 47};
@@ -173,13 +212,17 @@ class Samples {
       f[next] = protocol;
       end_near(at, protocol);
     }
-    for (std::size_t i = 0; i < kCount; ++i) {
+    for (std::size_t i = 0; i < frames_.size(); ++i) {
       evaluators_.emplace_back(
           terms, Assignment{[this, i](const std::string& name) -> std::uint64_t {
                               if (name == kPacketLength || name == context_symbol(kSkbLen)) {
                                 return frames_[i].size();
                               }
-                              return name == context_symbol(kSkbVlanPresent) ? 0 : i;
+                              if (name == context_symbol(kSkbVlanPresent)) return 0;
+                              if (name.starts_with("entry") || name.starts_with("helper")) {
+                                return mixed(std::hash<std::string>{}(name) + i);
+                              }
+                              return i;
                             },
                             [this, i](unsigned array, std::uint32_t index, unsigned bytes) {
                               return contents(i, array, index, bytes);
@@ -187,6 +230,7 @@ class Samples {
     }
   }
 
+  std::size_t count() const { return frames_.size(); }
   std::uint64_t value(std::size_t sample, Term t) { return evaluators_[sample](t); }
 
   // The sample as a solver would give it.
@@ -207,6 +251,34 @@ class Samples {
   }
 
  private:
+  // IPv6 with up to six extension headers and every protocol, whole or in parts.
+  void add_fragments(std::mt19937& random) {
+    for (unsigned k = 0; k < 7 * 3 * 6; ++k) {
+      const unsigned headers = k % 7, part = k / 7 % 3;  // 0: whole, 1: first, 2: later
+      static constexpr std::array<std::uint8_t, 6> kProtocols = {6, 17, 132, 1, 58, 47};
+      static constexpr std::array<std::uint8_t, 5> kWhole = {0, 43, 44, 51, 60};
+      std::vector<std::uint8_t>& f = frames_.emplace_back(250);
+      for (std::uint8_t& b : f) b = static_cast<std::uint8_t>(random());
+      f[12] = 0x86;
+      f[13] = 0xDD;
+      f[14] = 0x60;
+      std::size_t next = 20, at = 54;
+      for (unsigned n = 0; n < headers; ++n) {
+        const bool last = part != 0 && n + 1 == headers;
+        const std::uint8_t kind = last ? 44 : kWhole[random() % 5];
+        f[next] = kind;
+        f[at + 1] = static_cast<std::uint8_t>(random() % 3);
+        if (kind == 44) {
+          f[at + 2] = last && part == 2 ? 1 : 0;
+          f[at + 3] = last || random() % 3 == 0 ? 1 : 0;
+        }
+        next = at;
+        at += kind == 44 ? 8U : kind == 51 ? (f[at + 1] + 2U) * 4 : (f[at + 1] + 1U) * 8;
+      }
+      f[next] = kProtocols[k / 21];
+    }
+  }
+
   std::uint64_t contents(std::size_t i, unsigned array, std::uint32_t index, unsigned bytes) {
     if (array == kPacketArray) return index < frames_[i].size() ? frames_[i][index] : 0;
     if (bytes == 1 && index >= 64 && index < 320) {  // protocol classes
@@ -225,9 +297,11 @@ class Samples {
           return 0;
       }
     }
-    std::uint64_t v = (index + 1) * 0x9E3779B97F4A7C15ULL ^ (i + array) * 0xC2B2AE3D27D4EB4FULL;
+    return mixed((index + 1) * 0x9E3779B97F4A7C15ULL ^ (i + array) * 0xC2B2AE3D27D4EB4FULL) >> 13U;
+  }
+  static std::uint64_t mixed(std::uint64_t v) {
     v ^= v >> 31U;
-    return v * 0x94D049BB133111EBULL >> 13U;
+    return v * 0x94D049BB133111EBULL;
   }
 
   const Terms& terms_;
@@ -235,19 +309,28 @@ class Samples {
   std::vector<Evaluator> evaluators_;
 };
 
+Term equal(Terms& terms, const std::vector<Term>& a, const std::vector<Term>& b) {
+  Term out = terms.truth(a.size() == b.size());
+  for (std::size_t k = 0; k < a.size() && k < b.size(); ++k) {
+    out = terms.and_(out, terms.eq(a[k], b[k]));
+  }
+  return out;
+}
+
 // Recognises, while the program is executed, what the meaning computes too: places that both read,
 // values, and which packets come to a point of the program. Both then go on with the same terms,
 // and little is left to be said at the end.
 class Matcher {
  public:
   // `here`: what holds of the packets that are looked at.
-  Matcher(Terms& terms, Places& places, TermSolver& solver, Term here, bool vlan, MapNumbers maps)
+  Matcher(Terms& terms, Places& places, TermSolver& solver, Term here, const DatapathShape& shape,
+          MapNumbers maps)
       : t_(terms),
         places_(places),
         solver_(solver),
         here_(here),
         node_(map_array(maps.node)),
-        samples_(terms, vlan) {}
+        samples_(terms, shape.vlan, shape.stateful) {}
 
   std::optional<Term> operator()(const std::vector<Term>& path, unsigned array, Term index) {
     const std::vector<Term>& known = places_.of(array);
@@ -270,7 +353,7 @@ class Matcher {
       if (plain(x)) light = t_.and_(light, x);
     }
     std::vector<std::size_t> reached;
-    for (std::size_t i = 0; i < Samples::kCount; ++i) {
+    for (std::size_t i = 0; i < samples_.count(); ++i) {
       if (samples_.value(i, condition) != 0) reached.push_back(i);
     }
     for (const Term to : known) {
@@ -289,6 +372,27 @@ class Matcher {
       if (!never(differs)) continue;
       matches_[{array, part}].push_back({given, to, by});
       return moved(to, by);
+    }
+    return std::nullopt;
+  }
+
+  // Which of the meaning's entries has this key wherever the path condition holds.
+  std::optional<std::size_t> entry(const SymbolicFlows& flows, const std::vector<Term>& path,
+                                   std::size_t map, const std::vector<Term>& key) {
+    Term condition = here_;
+    for (const Term x : path) condition = t_.and_(condition, x);
+    for (std::size_t k = 0; k < kFlowEntries; ++k) {
+      if (flows.entries[k].map != map) continue;
+      // Where the meaning does not ask, the program must never come here.
+      const bool asked = flows.keys[k].size() == key.size();
+      const Term differs =
+          asked ? t_.and_(condition, t_.not_(equal(t_, key, flows.keys[k]))) : condition;
+      bool seen = false;
+      for (std::size_t i = 0; i < samples_.count() && !seen; ++i) {
+        seen = samples_.value(i, differs) != 0;
+      }
+      if (seen) continue;
+      if (never(differs, kWorthOfEntry)) return k;
     }
     return std::nullopt;
   }
@@ -375,7 +479,7 @@ class Matcher {
   bool alike(Term a, Term b, Term where) {
     std::optional<std::uint64_t> first;
     bool varies = false;
-    for (std::size_t i = 0; i < Samples::kCount; ++i) {
+    for (std::size_t i = 0; i < samples_.count(); ++i) {
       if (samples_.value(i, where) == 0) continue;
       const std::uint64_t v = samples_.value(i, a);
       if (v != samples_.value(i, b)) return false;
@@ -385,12 +489,13 @@ class Matcher {
     return varies;
   }
 
-  bool never(Term truth) {
-    constexpr std::uint64_t kWorth = 1'000'000;  // what is not recognised costs more at the end
+  // What is not recognised costs more at the end; an entry that is not, the proof.
+  static constexpr std::uint64_t kWorth = 1'000'000, kWorthOfEntry = 20'000'000;
+  bool never(Term truth, std::uint64_t worth = kWorth) {
     if (t_.is_constant(truth)) return t_.is_constant(truth, 0);
     const TermAnswer answer = solver_.ask(
         t_, truth, TermSolver::Relate::None,
-        "can what the program computes differ from what the meaning does there?", kWorth);
+        "can what the program computes differ from what the meaning does there?", worth);
     resources += answer.resources;
     return answer.kind == TermAnswer::Kind::Never;
   }
@@ -415,6 +520,7 @@ class FramePacket {
       : frame_(frame), whole_(whole), http_(http), proxy_(proxy) {}
   Number turn(Number truth) const { return truth; }
   Number end(Number truth) const { return truth; }
+  void leave_out() const {}
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
   Number whole() const { return {whole_ ? 1U : 0U, 1}; }
@@ -442,6 +548,49 @@ void word_into(std::string& bytes, std::uint32_t at, unsigned count, std::uint64
   if (at + std::size_t{count} <= bytes.size()) std::memcpy(bytes.data() + at, &value, count);
 }
 
+// The entries that a run found, in the place of maps.
+class GivenFlows {
+ public:
+  explicit GivenFlows(FlowsFound& found) : found_(found) {}
+  FlowValue<Number> look_up(FlowEntry which, FlowMap map, const std::vector<Number>& key,
+                            Number when) const {
+    FlowsFound::Entry& e = found_.entries[static_cast<std::size_t>(which)];
+    if (when.value != 0) {
+      e.key.clear();
+      for (const Number b : key) e.key.push_back(static_cast<char>(b.value));
+    }
+    const bool first = map == FlowMap::Fragments;
+    FlowValue<Number> out{{e.present ? 1U : 0U, 1}, {}};
+    const std::vector<unsigned> widths = first ? std::vector{16U, 16U} : std::vector{64U, 32U, 32U};
+    for (std::size_t k = 0; k < widths.size(); ++k) {
+      out.fields.push_back({k < e.fields.size() ? e.fields[k] : 0, widths[k]});
+    }
+    return out;
+  }
+  Number clock(unsigned called_before) const { return {found_.clock.at(called_before), 64}; }
+
+ private:
+  FlowsFound& found_;
+};
+
+std::vector<std::uint64_t> bytes_of(std::string_view text) {
+  std::vector<std::uint64_t> out;
+  for (const char c : text) out.push_back(static_cast<std::uint8_t>(c));
+  return out;
+}
+
+std::string hex(const std::vector<std::uint64_t>& bytes) {
+  std::string out;
+  for (const std::uint64_t b : bytes) out += fmt::format("{:02x}", b);
+  return out;
+}
+
+// One entry as text: "new flow KEY: 60000000000 2 0".
+std::string kept_text(const char* what, const std::vector<std::uint64_t>& key,
+                      const std::vector<std::uint64_t>& fields) {
+  return fmt::format("{} {}: {}", what, hex(key), fmt::join(fields, " "));
+}
+
 PacketFate fate_from(Evaluator& evaluate, const Fate<Term>& fate) {
   PacketFate out;
   out.action = static_cast<std::uint32_t>(evaluate(fate.action));
@@ -449,6 +598,18 @@ PacketFate fate_from(Evaluator& evaluate, const Fate<Term>& fate) {
   for (std::size_t k = 0; k < 5; ++k) {
     out.cb[k] = static_cast<std::uint32_t>(evaluate(fate.cb[k]));
   }
+  return out;
+}
+
+}  // namespace
+
+namespace {
+
+PacketFate fate_from(const Fate<Number>& fate) {
+  PacketFate out;
+  out.action = static_cast<std::uint32_t>(fate.action.value);
+  out.mark = static_cast<std::uint32_t>(fate.mark.value);
+  for (std::size_t k = 0; k < 5; ++k) out.cb[k] = static_cast<std::uint32_t>(fate.cb[k].value);
   return out;
 }
 
@@ -463,16 +624,60 @@ PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_pr
   const FramePacket packet(frame, whole, http, proxy);
   PacketMeaning<Numbers, Number, const MapBytes, const FramePacket> meaning(numbers, shape, bytes,
                                                                             packet, direction);
-  const Fate<Number> fate =
-      meaning.fate({}, {vlan_present, 32}, bytes.word(DatapathMap::Node, {0, 32}, 4));
-  PacketFate out;
-  out.action = static_cast<std::uint32_t>(fate.action.value);
-  out.mark = static_cast<std::uint32_t>(fate.mark.value);
-  for (std::size_t k = 0; k < 5; ++k) out.cb[k] = static_cast<std::uint32_t>(fate.cb[k].value);
+  return fate_from(meaning.fate({}, {vlan_present, 32}, bytes.word(DatapathMap::Node, {0, 32}, 4)));
+}
+
+PacketFate fate_of(const std::vector<std::uint8_t>& frame, std::uint32_t vlan_present,
+                   unsigned direction, const DatapathShape& shape, std::string_view node,
+                   std::string_view policy, FlowsFound& flows) {
+  Numbers numbers;
+  const MapBytes bytes(node, policy);
+  const FramePacket packet(frame, true, nullptr, false);
+  GivenFlows given(flows);
+  FlowMeaning<Numbers, Number, const MapBytes, const FramePacket, GivenFlows> meaning(
+      numbers, shape, bytes, packet, direction, given);
+  const auto run = meaning.run({}, {vlan_present, 32}, bytes.word(DatapathMap::Node, {0, 32}, 4));
+  PacketFate out = fate_from(run.fate);
+  const auto values = [](const std::vector<Number>& of) {
+    std::vector<std::uint64_t> v;
+    for (const Number n : of) v.push_back(n.value);
+    return v;
+  };
+  if (run.fragment.when.value != 0) {
+    out.kept.push_back(
+        kept_text("new fragment", values(run.fragment.key), values(run.fragment.value)));
+  }
+  if (run.flow.when.value != 0) {
+    out.kept.push_back(kept_text("new flow", values(run.flow.key), values(run.flow.value)));
+  }
+  for (const auto& [which, after] :
+       {std::pair(FlowEntry::Answered, &run.answered), std::pair(FlowEntry::Own, &run.own)}) {
+    const FlowsFound::Entry& e = flows.entries[static_cast<std::size_t>(which)];
+    if (!e.present || after->empty() || values(*after) == e.fields) continue;
+    out.kept.push_back(kept_text("flow", bytes_of(e.key), values(*after)));
+  }
   return out;
 }
 
 namespace {
+
+// What a run leaves in the maps of connection tracking.
+struct Keeps {
+  FlowUpdate<Term> fragment, flow;
+  std::array<std::vector<Term>, kFlowEntries> entries;  // the fields of those that it found
+  Term twice{};                                         // 1 bit: it adds two entries to one map
+};
+
+template <class Run>
+Keeps keeps(const SymbolicFlows& flows, const Run& run) {
+  Keeps out{run.fragment, run.flow, {}, {}};
+  for (std::size_t k = 0; k < kFlowEntries; ++k) out.entries[k] = flows.entries[k].fields;
+  if (!run.answered.empty()) {
+    out.entries[static_cast<std::size_t>(FlowEntry::Answered)] = run.answered;
+    out.entries[static_cast<std::size_t>(FlowEntry::Own)] = run.own;
+  }
+  return out;
+}
 
 class ProgramProof {
  public:
@@ -495,6 +700,8 @@ class ProgramProof {
   bool holds(std::vector<bool>& ways);
 
  private:
+  Keeps updates(Terms& terms, const Execution& run) const;
+
   const ebpf::Object& object_;
   const ebpf::Program& code_;
   MapNumbers maps_;
@@ -506,6 +713,93 @@ class ProgramProof {
   const HttpTables* http_;
   const std::optional<RequestFunctions>& functions_;
 };
+
+// Of the program: what it does where is put together for each map.
+Keeps ProgramProof::updates(Terms& terms, const Execution& run) const {
+  Keeps out;
+  const Term never = terms.truth(false);
+  out.twice = out.fragment.when = out.flow.when = never;
+  for (const Effect& e : run.effects) {
+    if (e.kind != Effect::Kind::Update) continue;
+    const bool first = e.map == maps_.fragments;
+    FlowUpdate<Term>& update = first ? out.fragment : out.flow;
+    std::vector<Term> value;
+    std::size_t at = 0;
+    for (const std::size_t bytes :
+         first ? std::vector<std::size_t>{2, 2} : std::vector<std::size_t>{8, 4, 4}) {
+      Term field = e.value[at];
+      for (std::size_t k = 1; k < bytes; ++k) field = terms.concat(e.value[at + k], field);
+      value.push_back(field);
+      at += bytes;
+    }
+    if (update.key.empty()) {
+      update = {e.when, e.key, std::move(value)};
+      continue;
+    }
+    out.twice = terms.or_(out.twice, terms.and_(update.when, e.when));
+    update.when = terms.or_(update.when, e.when);
+    for (std::size_t k = 0; k < e.key.size(); ++k) {
+      update.key[k] = terms.ite(e.when, e.key[k], update.key[k]);
+    }
+    for (std::size_t k = 0; k < value.size(); ++k) {
+      update.value[k] = terms.ite(e.when, value[k], update.value[k]);
+    }
+  }
+  std::copy(run.entries.begin(), run.entries.end(), out.entries.begin());
+  return out;
+}
+
+Term keep_differs(Terms& terms, const Keeps& program, const Keeps& meaning) {
+  Term out = program.twice;
+  for (const auto& [a, b] :
+       {std::pair(&program.fragment, &meaning.fragment), std::pair(&program.flow, &meaning.flow)}) {
+    out = terms.or_(out, terms.xor_(a->when, b->when));
+    if (a->key.empty() || b->key.empty()) continue;  // the one never happens
+    const Term same = terms.and_(equal(terms, a->key, b->key), equal(terms, a->value, b->value));
+    out = terms.or_(out, terms.and_(b->when, terms.not_(same)));
+  }
+  for (std::size_t k = 0; k < kFlowEntries; ++k) {
+    out = terms.or_(out, terms.not_(equal(terms, program.entries[k], meaning.entries[k])));
+  }
+  return out;
+}
+
+// Whether two of the entries that are asked for are one: what is written to the one would then be
+// read from the other.
+Term one_entry_twice(Terms& terms, const SymbolicFlows& flows) {
+  Term out = terms.truth(false);
+  for (std::size_t a = 0; a < kFlowEntries; ++a) {
+    for (std::size_t b = 0; b < a; ++b) {
+      if (flows.keys[a].empty() || flows.keys[b].empty()) continue;
+      if (flows.entries[a].map != flows.entries[b].map) continue;
+      const Term both = terms.and_(flows.asked[a], flows.asked[b]);
+      out = terms.or_(out, terms.and_(both, equal(terms, flows.keys[a], flows.keys[b])));
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> kept_lines(Evaluator& evaluate, const SymbolicFlows& flows,
+                                    const Keeps& keeps) {
+  std::vector<std::string> out;
+  const auto values = [&](const std::vector<Term>& of) {
+    std::vector<std::uint64_t> v;
+    for (const Term t : of) v.push_back(evaluate(t));
+    return v;
+  };
+  for (const auto& [what, update] :
+       {std::pair("new fragment", &keeps.fragment), std::pair("new flow", &keeps.flow)}) {
+    if (evaluate(update->when) == 0) continue;
+    out.push_back(kept_text(what, values(update->key), values(update->value)));
+  }
+  for (std::size_t k = 0; k < kFlowEntries; ++k) {
+    const auto after = values(keeps.entries[k]);
+    const MapEntry& before = flows.entries[k];
+    if (evaluate(before.present) == 0 || after == values(before.fields)) continue;
+    out.push_back(kept_text("flow", values(flows.keys[k]), after));
+  }
+  return out;
+}
 
 bool ProgramProof::holds(std::vector<bool>& ways) {
   Terms terms;
@@ -520,9 +814,20 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   SymbolicPacket packet(terms, places, ways);
   const Term vlan = terms.symbol(context_symbol(kSkbVlanPresent), 32);
   const Term generation = terms.symbol(volatile_symbol(maps_.node, 0, 0), 32);
-  PacketMeaning<Terms, Term, SymbolicTables, SymbolicPacket> meaning(terms, shape_, tables, packet,
-                                                                     direction_);
-  const Fate<Term> want = meaning.fate(before, vlan, generation);
+  SymbolicFlows flows(terms, maps_);
+  Fate<Term> want;
+  Keeps wants;
+  if (shape_.stateful) {
+    FlowMeaning<Terms, Term, SymbolicTables, SymbolicPacket, SymbolicFlows> meaning(
+        terms, shape_, tables, packet, direction_, flows);
+    const auto kept = meaning.run(before, vlan, generation);
+    want = kept.fate;
+    wants = keeps(flows, kept);
+  } else {
+    PacketMeaning<Terms, Term, SymbolicTables, SymbolicPacket> meaning(terms, shape_, tables,
+                                                                       packet, direction_);
+    want = meaning.fate(before, vlan, generation);
+  }
   if (packet.more()) {
     for (const bool way : {true, false}) {
       ways.push_back(way);
@@ -530,6 +835,10 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
       ways.pop_back();
       if (!holds_there) return false;
     }
+    return true;
+  }
+  if (packet.left_out()) {
+    report_.left_out = true;
     return true;
   }
   // No more lies here than there is.
@@ -542,21 +851,31 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   solver_.forget();
   const std::size_t asked_before = solver_.asked();
   report_.answer = ProofReport::Answer::NotProved;
-  Matcher matcher(terms, places, solver_, here, shape_.vlan, maps_);
+  Matcher matcher(terms, places, solver_, here, shape_, maps_);
   ExecutorOptions options;
   options.volatile_words = {{maps_.node, 0, 4}};
   options.given = packet.given();
   options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
     return matcher(path, array, index);
   };
-  if (shape_.http) {
-    options.summaries.emplace(functions_->ask, ask_summary(terms));
-    options.gathered_at = *behind_pull(code_);
-  }
   options.same_value = [&](const std::vector<Term>& path, Term value) {
     return matcher.value(path, value);
   };
   options.same_path = [&](const std::vector<Term>& path) { return matcher.path(path); };
+  if (shape_.http) {
+    options.summaries.emplace(functions_->ask, ask_summary(terms));
+    options.gathered_at = *behind_pull(code_);
+  }
+  if (shape_.stateful) {
+    options.helpers = {kMapLookup, kMapUpdate, kClock};
+    options.keyed = {{maps_.flows, {kFlowKeyBytes, kFlowBytes}},
+                     {maps_.fragments, {kFragmentKeyBytes, kFragmentBytes}}};
+    options.entries = flows.entries;
+    options.look_up = [&](const std::vector<Term>& path, std::size_t map,
+                          const std::vector<Term>& key) {
+      return matcher.entry(flows, path, map, key);
+    };
+  }
   const auto run = execute(terms, object_, code_, options);
   const auto count = [&] {
     report_.terms += terms.size();
@@ -582,6 +901,12 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   differs = terms.or_(differs, terms.not_(terms.eq(does.mark, want.mark)));
   for (std::size_t k = 0; k < 5; ++k) {
     differs = terms.or_(differs, terms.not_(terms.eq(does.cb[k], want.cb[k])));
+  }
+  Keeps does_keep;
+  if (shape_.stateful) {
+    does_keep = updates(terms, *run);
+    differs = terms.or_(differs, keep_differs(terms, does_keep, wants));
+    differs = terms.or_(differs, one_entry_twice(terms, flows));
   }
   const Term wrong = terms.or_(outside, differs);
   if (terms.is_constant(wrong, 0)) {
@@ -623,13 +948,24 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     }
     std::uint32_t proxy_port = 0;
     std::memcpy(&proxy_port, w.node.data() + 8, 4);
+    for (unsigned k = 0; k < w.flows.clock.size(); ++k) {
+      w.flows.clock[k] = symbol(helper_symbol(kClock, k));
+    }
+    for (std::size_t k = 0; k < kFlowEntries; ++k) {
+      FlowsFound::Entry& e = w.flows.entries[k];
+      e.present = symbol(SymbolicFlows::symbol(k, "present")) != 0;
+      for (std::size_t f = 0; f < flows.entries[k].fields.size(); ++f) {
+        e.fields.push_back(symbol(SymbolicFlows::symbol(k, std::to_string(f))));
+      }
+    }
     Evaluator evaluate(
         terms, {[&](const std::string& name) -> std::uint64_t {
                   if (name == kPacketLength || name == context_symbol(kSkbLen)) {
                     return symbol(name);
                   }
                   if (name == context_symbol(kSkbVlanPresent)) return w.vlan_present;
-                  return name.find('#') != std::string::npos ? generation_value : 0;
+                  if (name.starts_with("map")) return generation_value;
+                  return name.starts_with("skb") ? 0 : symbol(name);
                 },
                 [&](unsigned array, std::uint32_t index, unsigned bytes) -> std::uint64_t {
                   std::uint64_t v = 0;
@@ -650,23 +986,29 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
     }
     w.program = fate_from(evaluate, does);
     w.meaning = fate_from(evaluate, want);
-    // Both roads to the meaning, over terms and over numbers, must agree.
-    if (!(w.meaning ==
-          fate_of(w.frame, w.vlan_present, direction_, shape_, w.node, w.policy, http_, w.whole))) {
-      return false;
+    if (shape_.stateful) {
+      w.program.kept = kept_lines(evaluate, flows, does_keep);
+      w.meaning.kept = kept_lines(evaluate, flows, wants);
     }
+    // Both roads to the meaning, over terms and over numbers, must agree.
+    const PacketFate again = shape_.stateful ? fate_of(w.frame, w.vlan_present, direction_, shape_,
+                                                       w.node, w.policy, w.flows)
+                                             : fate_of(w.frame, w.vlan_present, direction_, shape_,
+                                                       w.node, w.policy, http_, w.whole);
+    if (!(w.meaning == again)) return false;
     report_.answer = ProofReport::Answer::Refuted;
     report_.witness = std::move(w);
     return true;
   };
-  for (std::size_t i = 0; i < Samples::kCount; ++i) {
+  for (std::size_t i = 0; i < matcher.samples().count(); ++i) {
     if (matcher.samples().value(i, question) != 0 && confirmed(matcher.samples().answer(i))) {
       count();
       return false;
     }
   }
-  for (const auto relate :
-       {TermSolver::Relate::None, TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
+  for (const auto relate : {TermSolver::Relate::Truths, TermSolver::Relate::None,
+                            TermSolver::Relate::Bytes, TermSolver::Relate::All}) {
+    if (relate == TermSolver::Relate::Truths && !shape_.stateful) continue;
     const TermAnswer answer =
         solver_.ask(terms, question, relate, "can a packet meet another fate than it should?");
     report_.resources += answer.resources;
@@ -725,6 +1067,11 @@ std::string gathers_otherwise(const ebpf::Object& object, const ebpf::Program& c
 
 }  // namespace
 
+std::string left_out(const DatapathShape& shape) {
+  return fmt::format("proved of all packets but those of IPv6 with more than {} extension header{}",
+                     shape.extension_headers, shape.extension_headers == 1 ? "" : "s");
+}
+
 ProofReport prove_program(const ebpf::Object& object, const std::string& program,
                           unsigned direction, const DatapathShape& shape, TermSolver& solver) {
   ProofReport report;
@@ -760,10 +1107,24 @@ ProofReport prove_program(const ebpf::Object& object, const std::string& program
   const auto number = [&](const ebpf::Map* m) {
     return static_cast<std::size_t>(m - object.maps.data());
   };
-  ProgramProof proof(object, *code, {number(node), number(policy)}, direction, shape, solver,
-                     report, http ? &*http : nullptr, functions);
+  MapNumbers maps{number(node), number(policy)};
+  if (shape.stateful) {
+    const ebpf::Map* flows = object.map("flows");
+    const ebpf::Map* fragments = object.map("fragments");
+    if (flows == nullptr || fragments == nullptr || flows->data || fragments->data) {
+      report.reason = "the object has no maps of flows and fragments";
+      return report;
+    }
+    maps.flows = number(flows);
+    maps.fragments = number(fragments);
+  }
+  ProgramProof proof(object, *code, maps, direction, shape, solver, report, http ? &*http : nullptr,
+                     functions);
   std::vector<bool> ways;
-  proof.holds(ways);
+  if (proof.holds(ways) && report.left_out) {
+    report.answer = ProofReport::Answer::NotProved;
+    report.reason = left_out(shape);
+  }
   return report;
 }
 

@@ -232,6 +232,13 @@ void Terms::assume(Term t, std::uint64_t v) {
     assume(n.b, v);
   }
   if (n.op == Op::Eq && v == 1 && is_constant(n.b)) assume(n.a, value(n.b));
+  // The same said by the other operation.
+  if ((n.op == Op::And && v == 0) || (n.op == Op::Or && v == 1)) {
+    const Term dual = bitwise(n.op == Op::And ? Bitwise::Or : Bitwise::And, not_(n.a), not_(n.b));
+    if (!is_constant(dual)) known_[node(dual)] = is_not;
+    const Term opposite = not_(dual);
+    if (!is_constant(opposite)) known_[node(opposite)] = is;
+  }
 }
 
 unsigned Terms::operand_count(Op op) {
@@ -725,28 +732,35 @@ Term Terms::bitwise(Bitwise op, Term a, Term b) {
   return make(n);
 }
 
-bool Terms::absorbs(Bitwise op, Term a, Term b) {
+// The truths that `what` joins to one; false where they are too many to be looked at.
+bool Terms::flatten(Op what, Term of, std::vector<Term>& out) {
   constexpr std::size_t kMostLookedAt = 12;  // for the sake of time
   // Below a Not the other operation stands for this one.
-  const auto flatten = [&](Op what, Term of, std::vector<Term>& out) {
-    std::vector<Term> todo = {of};
-    while (!todo.empty() && out.size() <= kMostLookedAt) {
-      const Term t = todo.back();
-      todo.pop_back();
-      const Node n = node(t);
-      if (n.op == what) {
-        todo.push_back(n.b);
-        todo.push_back(n.a);
-      } else if (n.op == Op::Not && node(n.a).op == (what == Op::And ? Op::Or : Op::And)) {
-        const Node m = node(n.a);
-        todo.push_back(not_(m.b));
-        todo.push_back(not_(m.a));
-      } else {
-        out.push_back(t);
-      }
+  std::vector<Term> todo = {of};
+  while (!todo.empty() && out.size() <= kMostLookedAt) {
+    const Term t = todo.back();
+    todo.pop_back();
+    const Node n = node(t);
+    if (n.op == what) {
+      todo.push_back(n.b);
+      todo.push_back(n.a);
+    } else if (n.op == Op::Not && node(n.a).op == (what == Op::And ? Op::Or : Op::And)) {
+      const Node m = node(n.a);
+      todo.push_back(not_(m.b));
+      todo.push_back(not_(m.a));
+    } else {
+      out.push_back(t);
     }
-    return out.size() <= kMostLookedAt;
-  };
+  }
+  return out.size() <= kMostLookedAt;
+}
+
+bool Terms::implies(Term a, Term b) {
+  std::vector<Term> all;
+  return flatten(Op::And, a, all) && std::find(all.begin(), all.end(), b) != all.end();
+}
+
+bool Terms::absorbs(Bitwise op, Term a, Term b) {
   const Op self = op == Bitwise::And ? Op::And : Op::Or;
   const Op dual = op == Bitwise::And ? Op::Or : Op::And;
   std::vector<Term> all;
@@ -909,6 +923,14 @@ Term Terms::ite(Term condition, Term yes, Term no) {
   if (node(no).op == Op::Ite && node(no).a == condition) {
     return ite(condition, yes, node(no).c);
   }
+  // A choice that the other way would have made alike.
+  const auto chosen = [&](Term t, Term where) -> Term {
+    const Node n = node(t);
+    if (n.op != Op::Ite) return t;
+    return implies(where, n.a) ? n.b : implies(where, not_(n.a)) ? n.c : t;
+  };
+  if (node(yes).op == Op::Ite && chosen(yes, not_(condition)) == no) return yes;
+  if (node(no).op == Op::Ite && chosen(no, condition) == yes) return no;
   const unsigned w = width(yes);
   if (w == 1) {
     if (is_constant(yes)) {

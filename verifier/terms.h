@@ -97,6 +97,13 @@ class Terms {
   // before stay; those made afterwards say what they say only where the assumption holds.
   void assume(Term t, std::uint64_t value);
 
+  // Whether both depend on one byte that is read from a table, the same one, and on nothing else.
+  bool about_one_byte(Term a, Term b) const {
+    const ByteTable* of_a = tables_[a.index].get();
+    const ByteTable* of_b = tables_[b.index].get();
+    return of_a != nullptr && of_b != nullptr && of_a->byte == of_b->byte;
+  }
+
   static unsigned operand_count(Op op);
   // What an operation gives; more bits than the node's width may be set.
   std::uint64_t apply(const Node& n, std::uint64_t a, std::uint64_t b, std::uint64_t c) const;
@@ -128,6 +135,9 @@ class Terms {
   Term bitwise(Bitwise op, Term a, Term b);
   // Whether truths joined by And are never true, by Or always: seen without asking anybody.
   bool absorbs(Bitwise op, Term a, Term b);
+  bool flatten(Op what, Term of, std::vector<Term>& out);
+  // Whether b is one of the truths that a joins: seen without asking anybody.
+  bool implies(Term a, Term b);
   Term shift_by(Op op, Term a, std::uint64_t by);
 
   // The values of a term that depends on one byte read from a table and on nothing else.

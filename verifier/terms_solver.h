@@ -50,7 +50,8 @@ class TermSolver {
   // Which reads are told of each other; fewer is quicker, and what never holds then never holds.
   // With All products are computed too; otherwise they are free numbers, equal ones equal, but for
   // those that only negate and shift.
-  enum class Relate : std::uint8_t { None, Bytes, All };
+  // With Truths comparisons are free as well.
+  enum class Relate : std::uint8_t { Truths, None, Bytes, All };
   // `about`: what is asked, for the listener. `most`: less than the solver's budget, for questions
   // that are not worth more.
   TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::string_view about = {},

@@ -47,9 +47,12 @@ std::string legend(const Terms& terms, const std::vector<Term>& reads,
 
 class Translation {
  public:
-  // `exact`: products too; otherwise they are free numbers.
-  Translation(z3::context& context, const Terms& terms, bool exact)
-      : z_(context), terms_(terms), exact_(exact) {}
+  // Products are free numbers unless `relate` is All; comparisons free truths where it is Truths.
+  Translation(z3::context& context, const Terms& terms, TermSolver::Relate relate)
+      : z_(context),
+        terms_(terms),
+        exact_(relate == TermSolver::Relate::All),
+        compares_(relate != TermSolver::Relate::Truths) {}
 
   z3::expr operator()(Term root);
 
@@ -65,7 +68,7 @@ class Translation {
 
   z3::context& z_;
   const Terms& terms_;
-  bool exact_;
+  bool exact_, compares_;
   std::vector<std::optional<z3::expr>> done_;
 };
 
@@ -136,6 +139,7 @@ z3::expr Translation::translate(Term t) {
     case Op::Eq:
       return bit(e(n.a) == e(n.b));
     case Op::Ult:
+      if (!compares_) return z_.bv_const(fmt::format("t{}", t.index).c_str(), 1);
       return bit(z3::ult(e(n.a), e(n.b)));
     case Op::Ite:
       return z3::ite(e(n.a) == z_.bv_val(1, 1), e(n.b), e(n.c));
@@ -150,7 +154,7 @@ struct TermSolver::State {
   z3::tactic tactic = z3::tactic(context, "simplify") & z3::tactic(context, "propagate-values") &
                       z3::tactic(context, "solve-eqs") & z3::tactic(context, "simplify") &
                       z3::tactic(context, "bit-blast") & z3::tactic(context, "sat");
-  std::optional<Translation> translation[2];  // [exact]
+  std::optional<Translation> translation[3];  // comparisons and products free, products free, none
   std::uint64_t spent = 0;
   // `text`: where the question goes in SMT-LIB 2, unless null.
   TermAnswer ask(const Terms& terms, Term truth, Relate relate, std::uint64_t budget,
@@ -192,14 +196,16 @@ TermAnswer TermSolver::State::ask(const Terms& terms, Term truth, Relate relate,
   z3::params params(context);
   params.set("rlimit", static_cast<unsigned>(budget));
   solver.set(params);
-  const bool exact = relate == Relate::All;
-  if (!translation[exact]) translation[exact].emplace(context, terms, exact);
-  Translation& translate = *translation[exact];
+  std::optional<Translation>& chosen = translation[relate == Relate::All      ? 2
+                                                   : relate == Relate::Truths ? 0
+                                                                              : 1];
+  if (!chosen) chosen.emplace(context, terms, relate);
+  Translation& translate = *chosen;
   solver.add(translate(truth) == context.bv_val(1, 1));
   // Those of the question, not of earlier ones.
   std::vector<Term> reads, symbols;
   leaves(terms, truth, reads, symbols);
-  for (std::size_t i = 0; relate != Relate::None && i < reads.size(); ++i) {
+  for (std::size_t i = 0; relate > Relate::None && i < reads.size(); ++i) {
     const Terms::Node& a = terms.node(reads[i]);
     for (std::size_t j = 0; j < i; ++j) {
       const Terms::Node& b = terms.node(reads[j]);

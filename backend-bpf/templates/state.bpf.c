@@ -165,10 +165,11 @@ INLINE struct flow *live_flow(const struct flow_key *key, u64 now) {
 
 // Whether an ICMP error tells of a packet of a tracked flow. The error must go to whom sent that
 // packet.
+// Not asked of later fragments: what stands there is no ICMP header.
 INLINE u32 related(const struct headers *h, const u8 *end, u32 direction, u64 now) {
   u32 v4 = h->protocol == 1 && h->family == 4 && (h->port == 3 || h->port == 11 || h->port == 12);
   u32 v6 = h->protocol == 58 && h->family == 6 && h->port >= 1 && h->port <= 4;
-  if (h->fragment || (!v4 && !v6)) return 0;
+  if (!v4 && !v6) return 0;
   const u8 *inner = h->l4 + 8;
   struct flow_key key = {};
   u32 *source = direction == INGRESS ? key.local : key.peer;
@@ -240,7 +241,7 @@ static __attribute__((noinline)) u32 track(struct __sk_buff *skb, u32 direction,
     return 1;
   }
   u64 now = ktime_get_ns();
-  if (!has_ports(h->protocol) && !echo) return related(h, end, direction, now);
+  if (!has_ports(h->protocol) && !echo) return !later && related(h, end, direction, now);
   struct flow_key *key = &t->key;
   __builtin_memset(key, 0, sizeof *key);
   u32 *source = direction == INGRESS ? key->peer : key->local;
