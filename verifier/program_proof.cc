@@ -74,10 +74,9 @@ class SymbolicFlows {
       entries.push_back(std::move(entry));
     }
   }
-  FlowValue<Term> look_up(FlowEntry which, FlowMap, const std::vector<Term>& key, Term when) {
+  FlowValue<Term> look_up(FlowEntry which, FlowMap, const std::vector<Term>& key, Term) {
     const auto k = static_cast<std::size_t>(which);
     keys[k] = key;
-    asked[k] = when;
     return {entries[k].present, entries[k].fields};
   }
   Term clock(unsigned called_before) {
@@ -90,7 +89,6 @@ class SymbolicFlows {
   std::vector<MapEntry> entries;
   // Of those that are asked for; otherwise empty.
   std::array<std::vector<Term>, kFlowEntries> keys;
-  std::array<Term, kFlowEntries> asked{};
 
  private:
   Terms& terms_;
@@ -330,7 +328,9 @@ class Matcher {
         solver_(solver),
         here_(here),
         node_(map_array(maps.node)),
-        samples_(terms, shape.vlan, shape.stateful) {}
+        samples_(terms, shape.vlan, shape.stateful) {
+    looked_up.fill(terms.truth(false));
+  }
 
   std::optional<Term> operator()(const std::vector<Term>& path, unsigned array, Term index) {
     const std::vector<Term>& known = places_.of(array);
@@ -392,7 +392,9 @@ class Matcher {
         seen = samples_.value(i, differs) != 0;
       }
       if (seen) continue;
-      if (never(differs, kWorthOfEntry)) return k;
+      if (!never(differs, kWorthOfEntry)) continue;
+      looked_up[k] = t_.or_(looked_up[k], condition);
+      return k;
     }
     return std::nullopt;
   }
@@ -443,6 +445,8 @@ class Matcher {
   }
 
   std::uint64_t resources = 0;
+  // Where the program looks an entry up, 1 bit each.
+  std::array<Term, kFlowEntries> looked_up{};
   Samples& samples() { return samples_; }
 
  private:
@@ -764,15 +768,16 @@ Term keep_differs(Terms& terms, const Keeps& program, const Keeps& meaning) {
   return out;
 }
 
-// Whether two of the entries that are asked for are one: what is written to the one would then be
-// read from the other.
-Term one_entry_twice(Terms& terms, const SymbolicFlows& flows) {
+// Whether two of the entries that the program looks up are one: what is written to the one would
+// then be read from the other.
+Term one_entry_twice(Terms& terms, const SymbolicFlows& flows,
+                     const std::array<Term, kFlowEntries>& looked_up) {
   Term out = terms.truth(false);
   for (std::size_t a = 0; a < kFlowEntries; ++a) {
     for (std::size_t b = 0; b < a; ++b) {
       if (flows.keys[a].empty() || flows.keys[b].empty()) continue;
       if (flows.entries[a].map != flows.entries[b].map) continue;
-      const Term both = terms.and_(flows.asked[a], flows.asked[b]);
+      const Term both = terms.and_(looked_up[a], looked_up[b]);
       out = terms.or_(out, terms.and_(both, equal(terms, flows.keys[a], flows.keys[b])));
     }
   }
@@ -906,7 +911,7 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   if (shape_.stateful) {
     does_keep = updates(terms, *run);
     differs = terms.or_(differs, keep_differs(terms, does_keep, wants));
-    differs = terms.or_(differs, one_entry_twice(terms, flows));
+    differs = terms.or_(differs, one_entry_twice(terms, flows, matcher.looked_up));
   }
   const Term wrong = terms.or_(outside, differs);
   if (terms.is_constant(wrong, 0)) {
