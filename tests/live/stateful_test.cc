@@ -73,10 +73,10 @@ class Me {
     static const test::TempTree files;
     files.write("in/world.yaml", kWorld);
     std::string said;
-    const int code =
-        shell(fmt::format("{}/policyc compile -q {} -o {} {}", POLICYC_BINARY_DIR,
-                          stateful ? "--stateful --no-verify" : "", files.path(name), files.path("in")),
-              &said);
+    const int code = shell(
+        fmt::format("{}/policyc compile -q {} -o {} {}", POLICYC_BINARY_DIR,
+                    stateful ? "--stateful --no-verify" : "", files.path(name), files.path("in")),
+        &said);
     EXPECT_EQ(code, 0) << said;
     const auto manifest = bpf::read_manifest(files.path(name));
     EXPECT_TRUE(manifest);
