@@ -88,36 +88,46 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
     std::vector<std::string> paths(o.arguments.begin() + static_cast<std::ptrdiff_t>(revisions),
                                    o.arguments.end());
     if (paths.empty()) paths = {"."};
+    auto opened = GitTree::open();
+    if (!opened) return usage_error(env, opened.error()), false;
+    sides.base_tree.emplace(std::move(*opened));
+    std::vector<std::string> inside;
+    for (const std::string& path : paths) {
+      auto in_tree = sides.base_tree->inside(path);
+      if (!in_tree) return usage_error(env, in_tree.error()), false;
+      inside.push_back(std::move(*in_tree));
+    }
     // What one side has and the other lacks is added or removed.
-    const auto lacks = [&](std::size_t side, const std::string& path) {
-      return side < revisions ? !GitTree::has(o.arguments[side], path)
-                              : !std::filesystem::exists(path, ignored);
+    const auto lacks = [&](std::size_t side, std::size_t path) {
+      return side < revisions ? !sides.base_tree->has(o.arguments[side], inside[path])
+                              : !std::filesystem::exists(paths[path], ignored);
     };
-    const auto present = [&](std::size_t side) {
+    const auto present = [&](std::size_t side, const std::vector<std::string>& names) {
       std::vector<std::string> out;
-      std::copy_if(paths.begin(), paths.end(), std::back_inserter(out),
-                   [&](const std::string& p) { return !lacks(side, p) || lacks(1 - side, p); });
+      for (std::size_t p = 0; p < names.size(); ++p) {
+        if (!lacks(side, p) || lacks(1 - side, p)) out.push_back(names[p]);
+      }
       return out;
     };
-    const auto take = [&](std::size_t side, std::optional<GitTree>& tree,
-                          frontend::LoadOptions& load) {
+    const auto take = [&](std::size_t side, GitTree& tree, frontend::LoadOptions& load) {
       const std::string& revision = o.arguments[side];
-      auto extracted = GitTree::extract(revision, present(side));
-      if (!extracted) {
-        usage_error(env, extracted.error());
+      if (const auto error = tree.extract(revision, present(side, inside))) {
+        usage_error(env, error->message);
         return false;
       }
-      tree.emplace(std::move(*extracted));
-      load.paths = {tree->folder()};
-      load.hidden_prefix = tree->folder() + "/";
+      load.paths = {tree.folder()};
+      load.hidden_prefix = tree.folder() + "/";
       load.shown_prefix = revision + ":";
       return true;
     };
-    if (!take(0, sides.base_tree, base)) return false;
-    if (!working_tree) {
-      if (!take(1, sides.head_tree, head)) return false;
+    if (!take(0, *sides.base_tree, base)) return false;
+    if (working_tree) {
+      head.paths = present(1, paths);
     } else {
-      head.paths = present(1);
+      auto other = GitTree::open();
+      if (!other) return usage_error(env, other.error()), false;
+      sides.head_tree.emplace(std::move(*other));
+      if (!take(1, *sides.head_tree, head)) return false;
     }
   }
   for (frontend::LoadOptions* load : {&base, &head}) {

@@ -18,8 +18,12 @@ extern char** environ;
 namespace policyc::cli {
 namespace {
 
-// Runs a program and waits; what it said on standard error where it failed.
-std::optional<Error> run(const std::vector<std::string>& words, const std::string& errors_file) {
+namespace fs = std::filesystem;
+
+// Runs a program and waits; what it said on standard error where it failed. What it prints goes to
+// `output_file` where that is named.
+std::optional<Error> run(const std::vector<std::string>& words, const std::string& errors_file,
+                         const std::string& output_file = "") {
   std::vector<char*> argv;
   for (const std::string& w : words) argv.push_back(const_cast<char*>(w.c_str()));
   argv.push_back(nullptr);
@@ -27,6 +31,10 @@ std::optional<Error> run(const std::vector<std::string>& words, const std::strin
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, errors_file.c_str(),
                                    O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (!output_file.empty()) {
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output_file.c_str(),
+                                     O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  }
   pid_t child = 0;
   const int failed = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -50,40 +58,66 @@ bool GitTree::is_revision(const std::string& text) {
   return !run({"git", "cat-file", "-e", text + "^{tree}"}, "/dev/null");
 }
 
-bool GitTree::has(const std::string& revision, const std::string& path) {
-  if (revision.empty() || revision[0] == '-') return false;
-  return !run({"git", "cat-file", "-e", revision + ":./" + path}, "/dev/null");
+Expected<GitTree> GitTree::open() {
+  const char* base = std::getenv("TMPDIR");
+  std::string folder = fs::absolute(base != nullptr ? base : "/tmp") / "policyc-diff-XXXXXX";
+  if (mkdtemp(folder.data()) == nullptr) return Error{"cannot make a folder for a revision"};
+  GitTree tree(folder);
+  const std::string printed = folder + "/.top", errors = folder + "/.errors";
+  if (auto error = run({"git", "rev-parse", "--show-toplevel"}, errors, printed)) return *error;
+  auto top = read_file(printed);
+  if (!top) return Error{top.error()};
+  while (!top->empty() && top->back() == '\n') top->pop_back();
+  tree.top_ = std::move(*top);
+  std::error_code ignored;
+  fs::remove(printed, ignored);
+  fs::remove(errors, ignored);
+  return tree;
 }
 
-Expected<GitTree> GitTree::extract(const std::string& revision,
-                                   const std::vector<std::string>& paths) {
+Expected<std::string> GitTree::inside(const std::string& path) const {
+  // Symbolic links on the way lead into the work tree; one at the end is a file of it, or the work
+  // tree itself under another name.
+  std::error_code ignored;
+  fs::path whole = fs::absolute(path, ignored).lexically_normal();
+  if (!whole.has_filename()) whole = whole.parent_path();
+  const fs::path top = fs::weakly_canonical(top_, ignored);
+  for (const fs::path& at : {fs::weakly_canonical(whole.parent_path(), ignored) / whole.filename(),
+                             fs::weakly_canonical(whole, ignored)}) {
+    const fs::path out = at.lexically_relative(top);
+    if (!out.empty() && *out.begin() != "..") return out.string();
+  }
+  return Error{fmt::format("{} is outside the work tree {}", path, top_)};
+}
+
+bool GitTree::has(const std::string& revision, const std::string& path) const {
+  if (revision.empty() || revision[0] == '-') return false;
+  return !run({"git", "cat-file", "-e", revision + ":" + (path == "." ? "" : path)}, "/dev/null");
+}
+
+std::optional<Error> GitTree::extract(const std::string& revision,
+                                      const std::vector<std::string>& paths) {
   if (revision.empty() || revision[0] == '-') {
     return Error{fmt::format("`{}` is no git revision", revision)};
   }
-  const char* base = std::getenv("TMPDIR");
-  std::string folder = std::string(base != nullptr ? base : "/tmp") + "/policyc-diff-XXXXXX";
-  if (mkdtemp(folder.data()) == nullptr) {
-    return Error{fmt::format("cannot make a folder for {}", revision)};
-  }
-  GitTree tree(folder);
-  const std::string archive = folder + "/.tar";
-  const std::string errors = folder + "/.errors";
-  if (paths.empty()) return tree;
-  std::vector<std::string> words = {"git",    "archive", "--format=tar", "-o", archive,
-                                    revision, "--"};
+  if (paths.empty()) return std::nullopt;
+  const std::string archive = folder_ + "/.tar";
+  const std::string errors = folder_ + "/.errors";
+  std::vector<std::string> words = {"git", "-C",    top_,     "archive", "--format=tar",
+                                    "-o",  archive, revision, "--"};
   words.insert(words.end(), paths.begin(), paths.end());
-  if (auto error = run(words, errors)) return Error{error->message};
-  if (auto error = run({"tar", "-xf", archive, "-C", folder}, errors)) return Error{error->message};
+  if (auto error = run(words, errors)) return error;
+  if (auto error = run({"tar", "-xf", archive, "-C", folder_}, errors)) return error;
   std::error_code ignored;
-  std::filesystem::remove(archive, ignored);
-  std::filesystem::remove(errors, ignored);
-  return tree;
+  fs::remove(archive, ignored);
+  fs::remove(errors, ignored);
+  return std::nullopt;
 }
 
 GitTree::~GitTree() {
   if (folder_.empty()) return;
   std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  fs::remove_all(folder_, ignored);
 }
 
 }  // namespace policyc::cli

@@ -1,6 +1,7 @@
 // A revision of a git repository as files.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,19 +10,25 @@
 namespace policyc::cli {
 
 // The files of one revision in a folder of their own, which goes with this object. Needs the
-// programs git and tar.
+// programs git and tar, and a working directory in a work tree.
 class GitTree {
  public:
   // Whether git knows the text as a revision.
   static bool is_revision(const std::string& text);
-  // Whether the revision has the path, which is relative to the working directory.
-  static bool has(const std::string& revision, const std::string& path);
-  // `paths` are relative to the working directory, which lies in the repository; files of
-  // `revision` under them are extracted, none where there are no paths. Errors say what git
-  // said.
-  static Expected<GitTree> extract(const std::string& revision,
-                                   const std::vector<std::string>& paths);
-  GitTree(GitTree&& other) noexcept : folder_(std::move(other.folder_)) { other.folder_.clear(); }
+  // No files yet. Errors say what git said.
+  static Expected<GitTree> open();
+  // A path, absolute or relative to the working directory, relative to the top of the work tree.
+  // An error where it lies outside.
+  Expected<std::string> inside(const std::string& path) const;
+  // Whether the revision has the path, which is relative to the top.
+  bool has(const std::string& revision, const std::string& path) const;
+  // Extracts files of `revision` under the paths, which are relative to the top; none where there
+  // are no paths. Errors say what git said.
+  std::optional<Error> extract(const std::string& revision, const std::vector<std::string>& paths);
+  GitTree(GitTree&& other) noexcept
+      : folder_(std::move(other.folder_)), top_(std::move(other.top_)) {
+    other.folder_.clear();
+  }
   GitTree& operator=(GitTree&&) = delete;
   ~GitTree();
 
@@ -30,6 +37,7 @@ class GitTree {
  private:
   explicit GitTree(std::string folder) : folder_(std::move(folder)) {}
   std::string folder_;
+  std::string top_;  // the work tree
 };
 
 }  // namespace policyc::cli
