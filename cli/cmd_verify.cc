@@ -43,6 +43,7 @@ int verify_artefacts(VerifyCommand& options, Env& env) {
   VerifyRequest request;
   request.directory = directory;
   request.vlan = options.vlan == "allow";
+  request.complete = true;
   ProofFolder proofs(options.proof_log);
   if (!options.proof_log.empty()) request.proofs = &proofs;
   const auto verified =

@@ -431,6 +431,16 @@ std::string Verification::run() {
     for (const std::string& wrong : {image(e), object(e)}) {
       if (!wrong.empty()) return wrong;
     }
+    endpoints_.erase({e.view, e.names});
+  }
+  for (const auto& [who, endpoint] : endpoints_) {
+    const ir::ResolvedEndpoint& x = *endpoint.second;
+    const bool subject = (x.ingress != nullptr && x.ingress->enforced) ||
+                         (x.egress != nullptr && x.egress->enforced) || !x.error.empty();
+    if (!request_.complete || !subject) continue;
+    out.lines.push_back(
+        {fmt::format("program of {}", who.second.empty() ? who.first : who.second.front()),
+         ProofAnswer::NotProved, "there is none, and policies select it"});
   }
   return {};
 }

@@ -31,6 +31,8 @@ struct VerifyRequest {
   bool vlan = false;  // frames with VLAN tags are to be looked at
   // Only endpoints with these names; empty = all of the manifest.
   std::set<std::vector<std::string>> only;
+  // Whether an endpoint with a policy that the manifest does not name is a line of its own.
+  bool complete = false;
   // Where programs that were proved are remembered; empty = nowhere. Only proofs are, under the
   // hash of the object's bytes, what was asked about them, and the version of policyc.
   std::string cache;

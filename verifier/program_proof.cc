@@ -724,7 +724,6 @@ Keeps ProgramProof::updates(Terms& terms, const Execution& run) const {
   const Term never = terms.truth(false);
   out.twice = out.fragment.when = out.flow.when = never;
   for (const Effect& e : run.effects) {
-    if (e.kind != Effect::Kind::Update) continue;
     const bool first = e.map == maps_.fragments;
     FlowUpdate<Term>& update = first ? out.fragment : out.flow;
     std::vector<Term> value;
@@ -890,6 +889,12 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   if (!run) {
     count();
     report_.reason = run.error();
+    return false;
+  }
+  for (const Effect& e : run->effects) {
+    if (e.kind == Effect::Kind::Update && shape_.stateful) continue;
+    count();
+    report_.reason = "it changes what is no business of a packet's";
     return false;
   }
   Fate<Term> does = before;

@@ -21,7 +21,7 @@ namespace policyc::verify {
 
 // Raised where a proof comes to mean something else: remembered proofs of other versions do not
 // count.
-inline constexpr int kProofVersion = 5;
+inline constexpr int kProofVersion = 6;
 
 // What tc and the packet's buffer hold after a run.
 struct PacketFate {

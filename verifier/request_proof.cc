@@ -385,7 +385,9 @@ bool HeadProof::adapt(Scene& s, const BpfState& before, const BpfState& after, L
     } else if (const Term by = t.sub(y.term, x.term);
                f.kind == Form::Kind::Same && t.is_constant(by)) {
       f.by = t.value(by);
-      f.kind = x.kind == Kind::Number ? Form::Kind::Grows32 : Form::Kind::Grows64;
+      // A number of 32 bits must be one from the start.
+      const bool narrow = x.kind == Kind::Number && t.max(s.entered.regs[r].term) <= 0xFFFFFFFF;
+      f.kind = narrow ? Form::Kind::Grows32 : Form::Kind::Grows64;
     } else if (f.kind == Form::Kind::Grows32) {
       f.kind = Form::Kind::Grows64;
     } else if (x.kind == Kind::Number) {

@@ -62,6 +62,7 @@ class Reader {
   std::optional<std::string> read_sections();
   std::optional<std::string> read_symbols();
   std::optional<std::string> read_relocations();
+  bool loader_rewrites() const;
   void read_maps();
   Expected<Program> link(const Symbol& entry);
 
@@ -149,6 +150,17 @@ std::optional<std::string> Reader::read_relocations() {
   return std::nullopt;
 }
 
+// Whether .BTF.ext (struct btf_ext_header of libbpf) asks the loader to change instructions after
+// the types of the running kernel ("CO-RE").
+bool Reader::loader_rewrites() const {
+  constexpr std::size_t kHeaderLength = 4, kCoreReloLength = 28;
+  return std::any_of(sections_.begin(), sections_.end(), [](const Section& s) {
+    return s.name == ".BTF.ext" && s.bytes.size() >= kCoreReloLength + 4 &&
+           number<std::uint32_t>(s.bytes, kHeaderLength) >= kCoreReloLength + 4 &&
+           number<std::uint32_t>(s.bytes, kCoreReloLength) != 0;
+  });
+}
+
 void Reader::read_maps() {
   for (std::size_t i = 0; i < sections_.size(); ++i) {
     const Section& s = sections_[i];
@@ -225,7 +237,11 @@ Expected<Program> Reader::link(const Symbol& entry) {
         wanted.push_back(callee);
         continue;
       }
-      if (symbol == nullptr) continue;
+      if (symbol == nullptr) {
+        // To the kernel a map is the number of a file then.
+        if (insn.opcode == kLdImm64 && insn.src != 0) return Error{"a map without a relocation"};
+        continue;
+      }
       if (insn.opcode != kLdImm64 || i + 1 >= code->size() || r->second.type != kRel64) {
         return Error{fmt::format("an unknown relocation against {}", symbol->name)};
       }
@@ -260,6 +276,7 @@ Expected<Object> Reader::read() {
   if (auto wrong = read_sections()) return Error{*wrong};
   if (auto wrong = read_symbols()) return Error{*wrong};
   if (auto wrong = read_relocations()) return Error{*wrong};
+  if (loader_rewrites()) return Error{"instructions that depend on the kernel's types (CO-RE)"};
   read_maps();
   for (const Symbol& s : symbols_) {
     if (s.type != kTypeFunction || s.section == 0 || s.section >= sections_.size()) continue;

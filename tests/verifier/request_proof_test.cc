@@ -314,6 +314,11 @@ TEST(RequestProof, WrongTextsAreNotProved) {
       {"if (payload >= end)", "if (payload > end)"},
       {"verdict == HTTP_DENY) return OUTCOME_DROP", "verdict == HTTP_DENY) return OUTCOME_PASS"},
       {"verdict == HTTP_ALLOW && node.proxy_port == 0", "verdict == HTTP_ALLOW"},
+      // Something that only the first round sees.
+      {"    if (p + 8 > end) break;\n    u64 bytes",
+       "    if (p + 8 > end) break;\n    asm volatile(\"\" : \"+r\"(first));\n"
+       "    if (first == ~0ull && *p == 68) return HTTP_ALLOW;\n"
+       "    first = (u32)first + 1u;\n    u64 bytes"},
   };
   TermSolver solver;
   std::size_t shown = 0;
@@ -322,6 +327,9 @@ TEST(RequestProof, WrongTextsAreNotProved) {
     const std::size_t at = changed.find(from);
     ASSERT_NE(at, std::string::npos) << from;
     changed.replace(at, std::string(from).size(), to);
+    const std::string loop = "for (u32 block = 0;";
+    ASSERT_NE(changed.find(loop), std::string::npos);
+    changed.insert(changed.find(loop), "u64 first = ~0ull;\n  ");
     const auto elf = compiled(changed);
     ASSERT_TRUE(elf) << elf.error();
     const auto object = ebpf::read_object(*elf);
