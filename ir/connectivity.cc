@@ -165,8 +165,10 @@ Connectivity::Place Connectivity::place(const GraphParty& party) const {
     return out;
   }
   out.host = party.id == "host";
-  // A pod that is no endpoint is on the host network: its address tells whose it is.
-  const bool by_labels = party.pod == SIZE_MAX || out.endpoint != nullptr;
+  // A pod that is no endpoint is on the host network: its address tells whose it is. So does a
+  // single address outside, which has names only on the nodes whose pods ask for them.
+  const bool single = party.kind == "cidr" && party.id == host_prefix(party.address).str();
+  const bool by_labels = !single && (party.pod == SIZE_MAX || out.endpoint != nullptr);
   if (const auto it = indices_.find(party.labels); by_labels && it != indices_.end()) {
     out.identity = it->second;
   }

@@ -280,5 +280,74 @@ TEST(Connections, OfPodsWithoutANodeWithNodesAreOpen) {
                                             "node/node-0 m/Pod/p1", "node/node-1 m/Pod/p1"}));
 }
 
+// A name that only the pods of one node ask for: to the other node the address behind it is any
+// other address.
+TEST(Connections, OfAddressesBehindNamesAreToldByNode) {
+  World world;
+  world.inventory.fqdn.emplace();
+  const IpAddress behind = *parse_ip("198.51.7.7");
+  (*world.inventory.fqdn)["api.example.com"] = {behind};
+  for (int i = 0; i < 2; ++i) {
+    Node node;
+    node.name = fmt::format("node-{}", i);
+    node.addresses = {*parse_ip(fmt::format("192.168.10.{}", i + 1))};
+    world.inventory.nodes.push_back(node);
+    Pod pod;
+    pod.ns = "m";
+    pod.name = fmt::format("p{}", i);
+    pod.node = node.name;
+    pod.labels["app"] = i == 0 ? "server" : "client";
+    pod.ips = {*parse_ip(fmt::format("10.0.0.{}", i + 1))};
+    world.inventory.pods.push_back(pod);
+  }
+  const auto with = [](const char* source, const char* key, Operator op,
+                       std::vector<std::string> values) {
+    return testing::label_requirement(source, key, op, std::move(values));
+  };
+  const auto add = [&](const char* app, RuleItem item) {
+    Rule rule;
+    rule.policy = world.policies.policies.size();
+    rule.subject.requirements = {with("k8s", "app", Operator::In, {app})};
+    const bool in = item.direction == Direction::Ingress;
+    (in ? rule.has_ingress : rule.has_egress) = true;
+    (in ? rule.default_deny_ingress : rule.default_deny_egress) = true;
+    rule.items = {std::move(item)};
+    world.policies.policies.emplace_back().ref = {"CiliumClusterwideNetworkPolicy", "", app};
+    world.policies.rules.push_back(std::move(rule));
+  };
+  // The client may talk to the name; the server lets in what has not got it.
+  RuleItem to_name;
+  to_name.direction = Direction::Egress;
+  to_name.all_l4 = true;
+  Peer name;
+  name.kind = PeerKind::Fqdn;
+  name.text = "api.example.com";
+  name.selector.requirements = {with("fqdn", "api.example.com", Operator::Exists, {})};
+  to_name.peers = {name};
+  add("client", to_name);
+  RuleItem from_world;
+  from_world.direction = Direction::Ingress;
+  from_world.all_l4 = true;
+  Peer outside;
+  outside.kind = PeerKind::Entity;
+  outside.selector.requirements = {with("reserved", "world", Operator::Exists, {}),
+                                   with("fqdn", "api.example.com", Operator::DoesNotExist, {})};
+  from_world.peers = {outside};
+  add("server", from_world);
+
+  const Resolved resolved = resolve(world);
+  const Connectivity connectivity(world.settings, resolved);
+  const auto parties = graph_parties(world, resolved);
+  const auto party = [&](const std::string& id) {
+    const auto it = std::find_if(parties.begin(), parties.end(),
+                                 [&](const GraphParty& p) { return p.id == id; });
+    EXPECT_NE(it, parties.end()) << id;
+    return it == parties.end() ? GraphParty() : *it;
+  };
+  const GraphParty address = party("198.51.7.7/32");
+  EXPECT_EQ(connection_text(connectivity.between(party("m/Pod/p1"), address)), "everything");
+  EXPECT_EQ(connection_text(connectivity.between(address, party("m/Pod/p0"))), "everything");
+}
+
 }  // namespace
 }  // namespace policyc::ir
