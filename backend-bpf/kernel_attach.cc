@@ -98,7 +98,7 @@ namespace {
 template <class Info>
 Expected<Info> info_of(int fd, Info asked = {}) {
   __u32 size = sizeof asked;
-  if (bpf_obj_get_info_by_fd(fd, &asked, &size) != 0) return Error{std::strerror(errno)};
+  if (bpf_obj_get_info_by_fd(fd, &asked, &size) != 0) return failed(errno);
   return asked;
 }
 

@@ -65,15 +65,23 @@ class Lock {
 // Enters a network namespace and comes back. Affects the calling thread only.
 class InNamespace {
  public:
-  static Expected<InNamespace> enter(const std::string& netns) {
-    if (netns.empty()) return InNamespace(Descriptor());
-    const std::string path = netns.find('/') == std::string::npos ? "/run/netns/" + netns : netns;
-    Descriptor home(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  // nullopt where there is no such namespace.
+  static Expected<std::optional<InNamespace>> enter(const std::string& netns) {
+    if (netns.empty()) return std::optional(InNamespace(Descriptor()));
+    const std::string path = path_of(netns);
     const Descriptor there(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (home.get() < 0 || there.get() < 0 || setns(there.get(), CLONE_NEWNET) != 0) {
-      return Error{fmt::format("network namespace {}: {}", path, std::strerror(errno))};
-    }
-    return InNamespace(std::move(home));
+    if (there.get() < 0 && errno == ENOENT) return std::optional<InNamespace>();
+    if (there.get() < 0) return failed(path);
+    Descriptor home(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (home.get() < 0 || setns(there.get(), CLONE_NEWNET) != 0) return failed(path);
+    return std::optional(InNamespace(std::move(home)));
+  }
+  // The same, where what was asked for is wrong without the namespace.
+  static Expected<InNamespace> must_enter(const std::string& netns) {
+    auto inside = enter(netns);
+    if (!inside) return inside.failure();
+    if (!*inside) return Error{fmt::format("network namespace {}: there is none", path_of(netns))};
+    return std::move(**inside);
   }
   InNamespace(InNamespace&&) noexcept = default;
   InNamespace& operator=(InNamespace&&) = delete;
@@ -82,6 +90,18 @@ class InNamespace {
   }
 
  private:
+  static std::string path_of(const std::string& netns) {
+    return netns.find('/') == std::string::npos ? "/run/netns/" + netns : netns;
+  }
+  // What is no namespace (EINVAL) was named by mistake.
+  static Error failed(const std::string& path) {
+    const int error = errno;
+    const bool permitted = error != EPERM && error != EACCES;
+    return {fmt::format("network namespace {}: {}", path,
+                        permitted ? std::strerror(error)
+                                  : "not permitted: run as root, or with CAP_SYS_ADMIN"),
+            error == EINVAL ? Error::Kind::Input : Error::Kind::Machine};
+  }
   explicit InNamespace(Descriptor home) : home_(std::move(home)) {}
   Descriptor home_;
 };
@@ -134,7 +154,8 @@ std::vector<fs::path> folders_in(const fs::path& path) {
 
 // ---- what stands at the devices
 
-enum class Standing { InPlace, TakenOff, Gone };
+// Undecided: this machine does not let us see it.
+enum class Standing { InPlace, TakenOff, Gone, Undecided };
 struct DeviceState {
   Standing standing = Standing::InPlace;
   std::string problem;  // why it is not in place
@@ -143,7 +164,8 @@ struct DeviceState {
 // Whether the endpoint's device is there, and its programs at the hooks.
 DeviceState state_of(const fs::path& folder, const Record& record) {
   const auto inside = InNamespace::enter(record.netns);
-  if (!inside) return {Standing::Gone, "its network namespace is gone"};
+  if (!inside) return {Standing::Undecided, inside.error()};
+  if (!*inside) return {Standing::Gone, "its network namespace is gone"};
   char name[IF_NAMESIZE];
   if (if_indextoname(record.ifindex, name) == nullptr) {
     const bool another = if_nametoindex(record.device.c_str()) != 0;
@@ -154,7 +176,11 @@ DeviceState state_of(const fs::path& folder, const Record& record) {
   }
   for (const char* direction : {"ingress", "egress"}) {
     const auto program = open_pin(folder / direction);
-    const auto wanted = program ? program_info(program->get()) : Expected<ObjectInfo>(Error{});
+    const auto wanted =
+        program ? program_info(program->get()) : Expected<ObjectInfo>(program.failure());
+    if (!wanted && wanted.failure().kind == Error::Kind::Machine) {
+      return {Standing::Undecided, wanted.error()};
+    }
     std::uint32_t there = 0;
     if (record.attach == "tcx") {
       const auto link = open_pin(folder / fmt::format("{}_link", direction));
@@ -191,7 +217,8 @@ bool same_device(const Record& a, const Record& b) {
 Expected<bool> leave(const Record& record) {
   if (record.attach != "tc") return true;
   const auto inside = InNamespace::enter(record.netns);
-  if (!inside) return true;  // the namespace is gone, and its devices with it
+  if (!inside) return inside.failure();
+  if (!*inside) return true;  // the namespace is gone, and its devices with it
   for (const bool ingress : {true, false}) {
     const auto gone = detach_filter(hook_of(record, ingress));
     if (!gone) return gone;
@@ -201,12 +228,12 @@ Expected<bool> leave(const Record& record) {
 
 // Takes the programs off their hooks and removes the pins. `record` is nullptr where none was left.
 Expected<bool> take_off(const fs::path& folder, const Record* record) {
-  for (const char* direction : {"ingress", "egress"}) {
-    if (const auto link = open_pin(folder / fmt::format("{}_link", direction))) detach(link->get());
-  }
   if (record != nullptr) {
     const auto left = leave(*record);
     if (!left) return left;
+  }
+  for (const char* direction : {"ingress", "egress"}) {
+    if (const auto link = open_pin(folder / fmt::format("{}_link", direction))) detach(link->get());
   }
   std::error_code ec;
   fs::remove_all(folder, ec);
@@ -304,6 +331,10 @@ Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh, std::vector<Load
       if (asked) fresh = nullptr;
       continue;
     }
+    if (state.standing == Standing::Undecided) {
+      return Error{fmt::format("{} on {}: {}", record->endpoint, record->device, state.problem),
+                   Error::Kind::Machine};
+    }
     Target t;
     t.folder = folder;
     t.record = *record;
@@ -338,7 +369,7 @@ Expected<bool> NodeLoad::collect(const ManifestEndpoint* fresh, std::vector<Load
       r.device = request_.device;
       r.netns = request_.netns;
       r.pod_side = request_.pod_side;
-      const auto inside = InNamespace::enter(r.netns);
+      const auto inside = InNamespace::must_enter(r.netns);
       if (!inside) return inside.failure();
       r.ifindex = if_nametoindex(r.device.c_str());
       if (r.ifindex == 0) return Error{fmt::format("no device {} here", r.device)};
@@ -527,7 +558,7 @@ Expected<bool> NodeLoad::flip() {
 // Puts the target's new programs to its device, in place of the old ones where there are any. Where
 // the second cannot be, the first is taken away again.
 Expected<bool> NodeLoad::attach(Target& t) {
-  const auto inside = InNamespace::enter(t.record.netns);
+  const auto inside = InNamespace::must_enter(t.record.netns);
   if (!inside) return inside.failure();
   const bool same_hook = t.before && same_device(*t.before, t.record);
   const bool keep_way = same_hook || (request_.attach == "auto" && !t.record.attach.empty());
@@ -778,6 +809,7 @@ Expected<std::vector<LoadedStatus>> loaded(const std::string& pins) {
       if (fs::exists(folder / kEventsMap, ec)) s.events = folder / kEventsMap;
       const DeviceState state = state_of(folder, *record);
       s.attached = state.standing == Standing::InPlace;
+      s.undecided = state.standing == Standing::Undecided;
       s.problem = state.problem;
       out.push_back(std::move(s));
     }

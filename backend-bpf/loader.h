@@ -60,8 +60,9 @@ struct LoadedStatus {
   std::string object, image, identities;
   std::string events;  // where its ring buffer is pinned; empty: its programs have none
   std::uint32_t generation = 0;
-  bool attached = false;  // both programs stand at their hooks
-  std::string problem;    // why not; or what is wrong with the pins
+  bool attached = false;   // both programs stand at their hooks
+  std::string problem;     // why not; or what is wrong with the pins
+  bool undecided = false;  // this machine does not let us see what is attached; `problem` says why
 };
 // All that is pinned below the root, by node and endpoint. A root that is not there holds nothing;
 // one outside a BPF file system is an error (of kind Machine, as for the others).

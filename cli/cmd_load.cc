@@ -83,11 +83,14 @@ int status(const PinOptions& options, Env& env) {
   if (const int code = cannot("status", env); code != kOk) return code;
   const auto all = bpf::loaded(options.pins);
   if (!all) return failure(env, all.failure());
-  bool fine = true;
-  for (const bpf::LoadedStatus& s : *all) fine = fine && s.attached;
+  int code = kOk;
+  for (const bpf::LoadedStatus& s : *all) {
+    code = std::max<int>(code, s.undecided ? kImpossible : s.attached ? kOk : kFindings);
+  }
   if (options.format == "json") {
     nlohmann::ordered_json out = {{"version", 1}, {"endpoints", nlohmann::ordered_json::array()}};
     for (const bpf::LoadedStatus& s : *all) {
+      const nlohmann::json attached = s.undecided ? nlohmann::json() : nlohmann::json(s.attached);
       out["endpoints"].push_back({{"node", s.node},
                                   {"endpoint", s.endpoint},
                                   {"device", s.device},
@@ -95,14 +98,14 @@ int status(const PinOptions& options, Env& env) {
                                   {"netns", s.netns},
                                   {"side", s.pod_side ? "pod" : "host"},
                                   {"attach", s.attach},
-                                  {"attached", s.attached},
+                                  {"attached", attached},
                                   {"generation", s.generation},
                                   {"object", s.object},
                                   {"image", s.image},
                                   {"problem", s.problem}});
     }
     env.out << out.dump(1) << "\n";
-    return fine ? kOk : kFindings;
+    return code;
   }
   if (all->empty()) fmt::print(env.out, "nothing is loaded\n");
   for (const bpf::LoadedStatus& s : *all) {
@@ -115,7 +118,7 @@ int status(const PinOptions& options, Env& env) {
     }
     if (!s.problem.empty()) fmt::print(env.out, "  problem     {}\n", s.problem);
   }
-  return fine ? kOk : kFindings;
+  return code;
 }
 
 struct UnloadCommand : PinOptions {
@@ -138,7 +141,7 @@ int unload(const UnloadCommand& options, Env& env) {
   int code = kOk;
   for (const bpf::Unloaded& e : *done) {
     if (e.problem) {
-      code = failure(env, e.problem->at(e.endpoint));
+      code = std::max(code, failure(env, e.problem->at(e.endpoint)));
     } else if (!options.quiet) {
       fmt::print(env.out, "{}: unloaded\n", e.endpoint);
     }

@@ -2,6 +2,8 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -384,6 +386,45 @@ TEST_F(Live, AVanishedDeviceIsToldAndTheOthersChange) {
   run("unload --all -q" + pins);
   EXPECT_FALSE(std::filesystem::exists(Network::pins()));
   shell("ip link delete front");
+}
+
+// Whoever may not look into a network namespace does not take it for gone.
+TEST_F(Live, ANamespaceThatMayNotBeEnteredIsNotGone) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  compile("b", second_policy());
+  const std::string pins = " --pin " + Network::pins();
+  files_.write("netns", "");
+  const std::string netns = files_.path("netns");
+  ASSERT_EQ(shell(fmt::format("mount --bind {} {}", network_->path(kBackend.name), netns)), 0);
+  const auto attached = [&] {
+    std::string said;
+    network_->inside(kBackend.name, [&] { shell("tc filter show dev eth0 ingress", &said); });
+    return said.find("bpf") != std::string::npos;
+  };
+  load("a", "--endpoint backend --dev eth0 --side pod --attach tc --netns " + netns);
+  ASSERT_TRUE(attached());
+  const std::string before = run("status" + pins);
+  // Programs that this thread starts cannot have the capability.
+  std::thread([&] {
+    ASSERT_EQ(prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0), 0);
+    const std::string why = fmt::format(
+        "network namespace {}: not permitted: run as root, or with CAP_SYS_ADMIN\n", netns);
+    const std::string status = run("status" + pins, 3);
+    EXPECT_NE(status.find("problem     " + why), std::string::npos) << status;
+    EXPECT_NE(run("status --format json" + pins, 3).find("\"attached\": null"), std::string::npos);
+    EXPECT_EQ(run("load " + files_.path("b") + pins, 3), "policyc: shop/backend on eth0: " + why);
+    EXPECT_EQ(run("unload --all" + pins, 3), "policyc: shop/backend: " + why);
+  }).join();
+  EXPECT_TRUE(attached());
+  EXPECT_EQ(run("status" + pins), before);
+  EXPECT_EQ(run("unload --all" + pins), "shop/backend: unloaded\n");
+  EXPECT_FALSE(attached());
+  load("a", "--endpoint backend --dev eth0 --side pod --attach tc --netns " + netns);
+  ASSERT_EQ(shell(fmt::format("umount {0} && rm {0}", netns)), 0);
+  EXPECT_NE(run("status" + pins, 1).find("its network namespace is gone"), std::string::npos);
+  EXPECT_EQ(run("unload --all" + pins), "shop/backend: unloaded\n");
 }
 
 TEST_F(Live, AProgramThatWasTakenOffIsPutThereAgain) {
