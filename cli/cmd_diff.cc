@@ -90,6 +90,14 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
     if (paths.empty()) paths = {"."};
     auto opened = GitTree::open();
     if (!opened) return usage_error(env, opened.error()), false;
+    for (std::size_t i = 0; i < revisions; ++i) {
+      if (GitTree::is_revision(o.arguments[i])) continue;
+      usage_error(env,
+                  fmt::format("`{}` is no revision of this repository; a shallow clone may lack "
+                              "it (git fetch --unshallow)",
+                              o.arguments[i]));
+      return false;
+    }
     sides.base_tree.emplace(std::move(*opened));
     std::vector<std::string> inside;
     for (const std::string& path : paths) {
