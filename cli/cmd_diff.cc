@@ -49,6 +49,7 @@ struct Sides {
   std::optional<GitTree> base_tree, head_tree;
   Engine base, head;
   bool hypothetical = false;
+  std::map<std::string, std::uint16_t> port_numbers;  // that the stand-ins for pods declare
 };
 
 // Where the two sides come from; false after a message.
@@ -158,7 +159,7 @@ bool load_sides(const DiffOptions& o, Env& env, Sides& sides, int& code) {
     sides.hypothetical = true;
     const std::vector<const ir::PolicySet*> both = {&sides.base.world.policies,
                                                     &sides.head.world.policies};
-    add_hypothetical_pods(both, sides.base.world.inventory);
+    sides.port_numbers = add_hypothetical_pods(both, sides.base.world.inventory);
     add_hypothetical_pods(both, sides.head.world.inventory);
   }
   return true;
@@ -437,6 +438,9 @@ int diff(DiffOptions& options, Env& env) {
     fmt::print(env.err,
                "policyc: no pods in the input: compared for pods with the labels that the policies "
                "mention\n");
+    for (const auto& [name, number] : sides.port_numbers) {
+      fmt::print(env.err, "policyc: they have port `{}` under the number {}\n", name, number);
+    }
   }
   for (const std::string& unknown : result.unknown) {
     fmt::print(env.err, "policyc: not compared: {}\n", unknown);

@@ -666,8 +666,8 @@ std::vector<std::string> names_of(const ir::World& base, const ir::World& head) 
   return {all.begin(), all.end()};
 }
 
-void add_hypothetical_pods(const std::vector<const ir::PolicySet*>& policies,
-                           ir::Inventory& inventory) {
+std::map<std::string, std::uint16_t> add_hypothetical_pods(
+    const std::vector<const ir::PolicySet*>& policies, ir::Inventory& inventory) {
   struct Wanted {
     ir::StringMap labels, ns_labels;
     std::optional<std::string> ns;
@@ -696,14 +696,36 @@ void add_hypothetical_pods(const std::vector<const ir::PolicySet*>& policies,
     if (w.ns) namespaces.insert(*w.ns);
     wanted.insert(std::move(w));
   };
+  std::set<std::pair<std::string, ir::Protocol>> port_names;
+  std::vector<bool> used(65536);
   for (const ir::PolicySet* set : policies) {
     for (const ir::Rule& rule : set->rules) {
-      if (rule.host_subject) continue;
-      add(rule.subject, rule.ns);
+      if (!rule.host_subject) add(rule.subject, rule.ns);
       for (const ir::RuleItem& item : rule.items) {
-        for (const ir::Peer& peer : item.peers) add(peer.selector, "");
+        for (const ir::Peer& peer : item.peers) {
+          if (!rule.host_subject) add(peer.selector, "");
+        }
+        for (const ir::PortRule& entry : item.ports) {
+          for (const ir::Port& port : entry.ports) {
+            if (!port.name.empty()) port_names.insert({port.name, port.protocol});
+            for (unsigned n = port.number; n <= std::max(port.number, port.end); ++n)
+              used[n] = true;
+          }
+        }
       }
     }
+  }
+  std::map<std::string, std::uint16_t> numbers;
+  std::vector<ir::ContainerPort> ports;
+  std::uint16_t free = 49152;  // the first of those that nobody registers (RFC 6335)
+  for (const auto& [name, protocol] : port_names) {
+    const auto [it, fresh] = numbers.try_emplace(name, free);
+    if (fresh) {
+      while (free < 65535 && used[free]) ++free;
+      it->second = free;
+      if (free < 65535) ++free;
+    }
+    ports.push_back({name, it->second, protocol});
   }
   if (namespaces.empty()) namespaces.insert("default");
   for (const std::string& ns : namespaces) wanted.insert({{}, {}, ns});
@@ -734,6 +756,7 @@ void add_hypothetical_pods(const std::vector<const ir::PolicySet*>& policies,
       pod.kind = "Any";
       pod.name = text;
       pod.labels = w.labels;
+      pod.ports = ports;
       pod.synthetic_ip = true;
       // 198.18.0.0/15: for what never leaves a laboratory (RFC 2544).
       pod.ips = {ir::IpAddress::from_v4(0xC6120000U + ++number)};
@@ -743,6 +766,7 @@ void add_hypothetical_pods(const std::vector<const ir::PolicySet*>& policies,
   std::sort(inventory.pods.begin(), inventory.pods.end(), [](const ir::Pod& a, const ir::Pod& b) {
     return std::tie(a.ns, a.kind, a.name) < std::tie(b.ns, b.kind, b.name);
   });
+  return numbers;
 }
 
 }  // namespace policyc

@@ -3,6 +3,7 @@
 // by pod.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -62,8 +63,9 @@ std::vector<std::string> names_of(const ir::World& base, const ir::World& head);
 
 // For policies without any pod or workload beside them: one pod for each label set that a selector
 // of theirs asks for, in each namespace they mention, and one without labels. Stand-ins: what holds
-// of them holds of any pod with exactly those labels.
-void add_hypothetical_pods(const std::vector<const ir::PolicySet*>& policies,
-                           ir::Inventory& inventory);
+// of them holds of any pod with exactly those labels. All declare every port name that the policies
+// use, under numbers that the policies do not: those numbers, by name.
+std::map<std::string, std::uint16_t> add_hypothetical_pods(
+    const std::vector<const ir::PolicySet*>& policies, ir::Inventory& inventory);
 
 }  // namespace policyc
