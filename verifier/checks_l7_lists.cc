@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "ir/automata/dfa.h"
 #include "ir/base/diag_code.h"
 #include "ir/l7_match.h"
+#include "ir/profile.h"
 #include "verifier/checks_context.h"
 #include "verifier/l7_places.h"
 
@@ -18,11 +20,36 @@ namespace {
 
 constexpr std::size_t kMostTogether = 64;  // rules that are looked at for one
 
-// How a rule is named in a message.
-std::string words(const ir::DnsRule& r) {
-  return fmt::format("`{}`", r.pattern);
+// Rules with equal keys pass the same requests.
+std::string key(const ir::DnsRule& r) {
+  return r.pattern;
 }
-std::string words(const ir::KafkaRule& r) {
+auto key(const ir::KafkaRule& r) {
+  return std::tuple(r.api_keys, r.api_version, r.client_id, r.topic);
+}
+
+// The pattern as it is written, whose stars a release may read as others.
+std::string written(const Context& c, const ir::DnsRule& r) {
+  constexpr std::string_view kPattern =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*";
+  const std::string_view rule = c.sources.slice(r.range);
+  for (const char* name : {"matchName", "matchPattern"}) {
+    const SourceRange range = c.key_range(r.range, name);
+    if (range == r.range) continue;
+    const std::string_view after = rule.substr(range.end - r.range.begin);
+    const std::string_view value =
+        after.substr(std::min(after.find_first_of(kPattern), after.size()));
+    const std::string_view text = value.substr(0, value.find_first_not_of(kPattern));
+    if (ir::dns_pattern(c.world.settings.release(), text) == r.pattern) return std::string(text);
+  }
+  return r.pattern;
+}
+
+// How a rule is named in a message.
+std::string words(const Context& c, const ir::DnsRule& r) {
+  return fmt::format("`{}`", written(c, r));
+}
+std::string words(const Context&, const ir::KafkaRule& r) {
   std::vector<std::string> out;
   for (const char* role : {"produce", "consume"}) {
     if (r.api_keys == ir::kafka_role_keys(role)) out.push_back(fmt::format("role {}", role));
@@ -125,66 +152,73 @@ std::set<SourceRange> shared_texts(const Context& c, std::vector<R> ir::L7Rules:
   return out;
 }
 
-// `list`: where L7Rules keep the rules of this kind.
+// `list`: where L7Rules keep the rules of this kind. What a baseline in another policy allows is no
+// reason: each policy says what its pods need.
 template <class R>
 void check_list(Context& c, std::vector<R> ir::L7Rules::*list, DiagCode code) {
-  struct Reason {
-    const L7Place* place;
-    const R* rule;
-  };
   L7Places places(c, [&](const ir::L7Rules& l7) { return !(l7.*list).empty(); });
   const std::set<SourceRange> shared = shared_texts(c, list);
   std::set<const R*> said;
-  const auto rules_of = [](const std::vector<Reason>& reasons) {
-    std::vector<const R*> out;
-    for (const Reason& r : reasons) out.push_back(r.rule);
-    return out;
-  };
-  const auto check = [&](const L7Place& place, const std::vector<const L7Place*>& wider,
-                         const R& one) {
-    std::vector<Reason> because;
-    for (const L7Place* p : wider) {
-      for (const R& other : p->ports->l7.*list) {
-        if (&other == &one || said.count(&other) != 0) continue;
-        if (other.symbol.empty()) because.push_back({p, &other});
-      }
+  // The fewest of the others that take in `one`; none where they do not, or too many are to be
+  // looked at. `equal`: those with its key.
+  const auto reasons = [&](const R& one, const std::vector<const R*>& others,
+                           const std::vector<const R*>& equal) {
+    const auto counts = [&](const R* other) { return other != &one && said.count(other) == 0; };
+    const auto first = std::find_if(equal.begin(), equal.end(), counts);
+    if (first != equal.end()) return std::vector<const R*>{*first};
+    std::vector<const R*> because;
+    for (const R* other : others) {
+      if (!counts(other)) continue;
+      because.push_back(other);
+      if (because.size() > kMostTogether) return std::vector<const R*>();
     }
-    if (because.size() > kMostTogether || !covered(one, rules_of(because))) return;
+    if (!covered(one, because)) return std::vector<const R*>();
     for (std::size_t i = because.size(); i-- > 0;) {
-      std::vector<Reason> fewer = because;
+      std::vector<const R*> fewer = because;
       fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
-      if (covered(one, rules_of(fewer))) because = std::move(fewer);
+      if (covered(one, fewer)) because = std::move(fewer);
     }
-    said.insert(&one);
+    return because;
+  };
+  const auto report = [&](const L7Place& place, const R& one,
+                          const std::vector<const R*>& because) {
     std::vector<std::string> names;
-    for (const Reason& r : because) names.push_back(words(*r.rule));
-    const bool same = because.size() == 1 && covered(*because[0].rule, std::vector<const R*>{&one});
+    for (const R* r : because) names.push_back(words(c, *r));
+    const std::string needless = words(c, one);
+    const bool twice = names.size() == 1 && names[0] == needless;
     Diagnostic& d = c.report(
         code, *place.rule, one.range,
-        same ? fmt::format("{} stands here twice: this rule allows nothing more", words(one))
-             : fmt::format("{} already {} {}: this rule allows nothing more",
-                           fmt::join(names, " and "), names.size() == 1 ? "allows" : "allow",
-                           words(one)),
+        twice ? fmt::format("{} stands here twice: this rule allows nothing more", needless)
+              : fmt::format("{} already {} {}: this rule allows nothing more",
+                            fmt::join(names, " and "), names.size() == 1 ? "allows" : "allow",
+                            needless),
         place.item->origin.path);
-    for (const Reason& r : because) {
-      d.labels.push_back({r.rule->range, r.place->rule->policy == place.rule->policy
-                                             ? "its requests pass by this rule"
-                                             : fmt::format("its requests pass by this rule of {}",
-                                                           c.name(*r.place->rule))});
-    }
+    for (const R* r : because) d.labels.push_back({r->range, "its requests pass by this rule"});
     d.help = "delete this rule, or narrow the other where it allows more than was meant";
   };
   // From the end, so that of two equal rules the later one is named; what is named once is no
   // reason for others.
   for (auto place = places.all().rbegin(); place != places.all().rend(); ++place) {
+    std::vector<const R*> others;
+    std::map<decltype(key(R())), std::vector<const R*>> by_key;
+    for (const L7Place* wide : places.wider(*place)) {
+      if (wide->rule->policy != place->rule->policy) continue;
+      for (const R& other : wide->ports->l7.*list) {
+        if (!other.symbol.empty()) continue;
+        others.push_back(&other);
+        by_key[key(other)].push_back(&other);
+      }
+    }
     const auto& rules = place->ports->l7.*list;
-    const auto wider = places.wider(*place);
+    std::size_t left = rules.size();
     for (auto one = rules.rbegin(); one != rules.rend(); ++one) {
+      if (left == 1) break;  // the last rule cannot go: an empty list lets every request pass
       if (!one->symbol.empty() || shared.count(one->range) != 0) continue;
-      // The last rule of a list cannot go: an empty list lets every request pass.
-      const auto left = std::count_if(rules.begin(), rules.end(),
-                                      [&](const R& r) { return said.count(&r) == 0; });
-      if (left > 1) check(*place, wider, *one);
+      const auto because = reasons(*one, others, by_key[key(*one)]);
+      if (because.empty()) continue;
+      said.insert(&*one);
+      --left;
+      report(*place, *one, because);
     }
   }
 }

@@ -554,6 +554,48 @@ TEST(Checks, DnsPatternsAreLanguages) {
   EXPECT_LT(covered, 140);
 }
 
+// DNS rules, one for each text.
+std::string dns_rules(const Texts& rules, const std::string& name) {
+  return cnp(kWeb + fmt::format("  egress:\n  - toEndpoints: [{{matchLabels: {{app: dns}}}}]\n"
+                                "    toPorts:\n    - ports: [{{port: \"53\", protocol: ANY}}]\n"
+                                "      rules: {{dns: [{{{}}}]}}",
+                                fmt::join(rules, "}, {")),
+             name);
+}
+
+// Equal rules are found in lists that are too long to be compared as languages.
+TEST(Checks, EqualDnsRulesOfLongLists) {
+  Texts rules;
+  for (int i = 0; i < 100; ++i) rules.push_back(fmt::format("matchName: n{}.example.com", i));
+  EXPECT_EQ(lint(dns_rules(rules, "a")).find(DiagCode::DnsRuleCovered), nullptr);
+  rules.push_back(rules[7]);
+  const Lint found = lint(dns_rules(rules, "a"));
+  const Diagnostic* d = found.find(DiagCode::DnsRuleCovered);
+  ASSERT_NE(d, nullptr);
+  EXPECT_EQ(d->message, "`n7.example.com` stands here twice: this rule allows nothing more");
+  ASSERT_EQ(d->labels.size(), 1U);
+  EXPECT_LT(d->labels[0].range.begin, d->range.begin);
+  // What two policies say is nothing that one of them says twice.
+  EXPECT_EQ(lint(dns_rules({rules[7]}, "a") + dns_rules({rules[7], rules[8]}, "b"))
+                .find(DiagCode::DnsRuleCovered),
+            nullptr);
+}
+
+TEST(Checks, DnsRulesAreQuotedAsWritten) {
+  const auto message = [](const Texts& rules) {
+    const Lint found = lint(dns_rules(rules, "a"));
+    const Diagnostic* d = found.find(DiagCode::DnsRuleCovered);
+    return d == nullptr ? "" : d->message;
+  };
+  const std::string end = ": this rule allows nothing more";
+  EXPECT_EQ(message({"matchPattern: 'a***.Example.com.'", "matchPattern: \"a**.example.com\""}),
+            "`a***.Example.com.` already allows `a**.example.com`" + end);
+  EXPECT_EQ(message({"matchPattern: a**.example.com", "matchPattern: a*.example.com"}),
+            "`a**.example.com` already allows `a*.example.com`" + end);
+  EXPECT_EQ(message({"matchName: example.com", "\"matchName\": \"example.com\""}),
+            "`example.com` stands here twice" + end);
+}
+
 // The articles that the outside set teaches, where it is present.
 TEST(Checks, Articles) {
   const std::filesystem::path dir =
