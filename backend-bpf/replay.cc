@@ -267,8 +267,11 @@ void Replayer::compare(std::size_t number, const std::optional<ir::DirectionVerd
       say("nothing: the policy cannot be computed");
       break;
     case ir::VerdictKind::Depends:
-      say(fmt::format("it depends on {}",
-                      verdict->depends_on.empty() ? "?" : verdict->depends_on.front()));
+      // No mismatch: the tables know only what the input did.
+      out.undecided = fmt::format("what the policies say in {} depends on {}; the program says {}",
+                                  ir::direction_name(run.direction),
+                                  verdict->depends_on.empty() ? "?" : verdict->depends_on.front(),
+                                  run.result.outcome == Outcome::Drop ? "drop" : "pass");
       break;
   }
 }

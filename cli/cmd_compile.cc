@@ -206,6 +206,14 @@ int compile(CompileCommand& options, Env& env) {
     return usage_error(env,
                        "no pods or workloads in the input: there is no endpoint to compile for");
   }
+  const std::vector<std::string> names = ir::policy_names(engine.world.policies);
+  if (!names.empty() && !engine.world.inventory.fqdn && !options.common.quiet) {
+    fmt::print(env.err,
+               "policyc: {} of toFQDNs ha{} no address here, so the tables let nothing through by "
+               "{} (first: {}); --fqdn FILE gives addresses\n",
+               names.size() == 1 ? "a name" : fmt::format("{} names", names.size()),
+               names.size() == 1 ? "s" : "ve", names.size() == 1 ? "it" : "them", names.front());
+  }
   for (FileId file = 0; file < engine.sources().size(); ++file) {
     compile.inputs.push_back(
         {engine.sources().path(file), sha256_hex(engine.sources().text(file))});
