@@ -117,13 +117,21 @@ Expected<PartySet> parse_set(const std::vector<std::string>& words) {
         PartySet inside;
         inside.ns = words[i++];
         out.none_of.push_back(std::move(inside));
-      } else {
+      } else if (out.ns.empty()) {
         out.ns = words[i++];
+      } else {
+        return Error{fmt::format(
+            "`in namespace` stands twice, and no pod is in {} and in {}; say it once, or list both "
+            "in the long form of a PolicyTest (`any`)",
+            out.ns, words[i])};
       }
     } else if (w == "with") {
       ++i;
       if (word(i) == "label" || word(i) == "labels") ++i;
       if (i >= words.size()) return Error{"nothing follows `with`"};
+      if (!out.labels.empty()) {
+        return Error{fmt::format("`with` stands twice; write `with {},{}`", out.labels, words[i])};
+      }
       out.labels = words[i++];
     } else if (i == conditions && !out.workloads) {
       std::string name;
@@ -179,7 +187,14 @@ std::optional<Expected<Claim>> parse_claim(const std::string& sentence) {
     RequestSet request;
     request.method = words[i++];
     if (i < words.size() && words[i][0] == '/') request.path = words[i++];
-    // Words as in a request, not expressions.
+    // Words as in a request, not expressions: what looks like one is no path.
+    constexpr const char* kExpression = "*[]+\\()|{}^$";
+    if (request.path.find_first_of(kExpression) != std::string::npos) {
+      return Error{fmt::format(
+          "`{}` looks like an expression, and a sentence takes a path as it stands; a PolicyTest "
+          "takes expressions in its long form (`http: {{path: REGEX}}`)",
+          request.path)};
+    }
     for (std::string* part : {&request.method, &request.path}) {
       std::string literal;
       for (const char c : *part) {
@@ -559,34 +574,68 @@ class TestReader {
     }
   }
 
+  // The same, and each key has a value: one without would ask for nothing, which means everything.
+  void known_values(const YamlNode& node, std::initializer_list<std::string_view> keys) {
+    known_keys(node, keys);
+    for (const frontend::YamlEntry& e : node.entries) {
+      if (node.get(e.key) == nullptr) fail(*e.value.node, fmt::format("`{}` has no value", e.key));
+    }
+  }
+
+  // The text under that key; empty where it is missing.
+  std::string text(const YamlNode& node, const char* key) {
+    const YamlNode* child = node.get(key);
+    if (child == nullptr) return "";
+    if (!child->is_scalar() || child->text.empty()) {
+      fail(*child, fmt::format("`{}` is one text", key));
+    }
+    return std::string(child->text);
+  }
+
+  std::vector<PartySet> sets(const YamlNode& list) {
+    std::vector<PartySet> out;
+    if (!list.is_sequence() || list.items.empty()) fail(list, "a list of sets is wanted here");
+    for (const frontend::YamlRef& item : list.items) out.push_back(set(*item.node));
+    return out;
+  }
+
+  std::string labels(const YamlNode& node) {
+    if (node.is_scalar() && !node.text.empty()) return std::string(node.text);
+    std::string out;
+    for (const frontend::YamlEntry& e : node.entries) {
+      const YamlNode& value = *e.value.node;
+      if (!value.is_scalar() || value.kind == frontend::NodeKind::Null) {
+        fail(value, fmt::format("the label `{}` has one value", e.key));
+      }
+      out += fmt::format("{}{}={}", out.empty() ? "" : ",", e.key, value.text);
+    }
+    if (out.empty()) fail(node, "`labels` are a selector like app=x,tier!=y, or a mapping");
+    return out;
+  }
+
   PartySet set(const YamlNode& node) {
     PartySet out;
     if (node.is_scalar()) {
+      if (node.text.empty()) fail(node, "a name is empty");
       out.name = std::string(node.text);
       return out;
     }
     if (node.is_sequence()) {
-      for (const frontend::YamlRef& item : node.items) out.any_of.push_back(set(*item.node));
+      out.any_of = sets(node);
       return out;
     }
-    known_keys(node, {"name", "namespace", "labels", "workloads", "not", "any"});
-    out.name = std::string(node.get_text("name"));
-    out.ns = std::string(node.get_text("namespace"));
-    if (const YamlNode* labels = node.get("labels")) {
-      if (labels->is_mapping()) {
-        for (const frontend::YamlEntry& e : labels->entries) {
-          out.labels +=
-              fmt::format("{}{}={}", out.labels.empty() ? "" : ",", e.key, e.value.node->text);
-        }
-      } else {
-        out.labels = std::string(labels->text);
-      }
+    known_values(node, {"name", "namespace", "labels", "workloads", "not", "any"});
+    out.name = text(node, "name");
+    out.ns = text(node, "namespace");
+    if (const YamlNode* l = node.get("labels")) out.labels = labels(*l);
+    if (const YamlNode* workloads = node.get("workloads")) {
+      const std::string word = lower(std::string(workloads->text));
+      out.workloads = word == "true" || word == "yes" || word == "on";
+      const bool is_bool = workloads->kind == frontend::NodeKind::Bool;
+      if (!is_bool) fail(*workloads, "`workloads` is true or false");
     }
-    out.workloads = node.get_text("workloads") == "true";
     if (const YamlNode* n = node.get("not")) out.none_of.push_back(set(*n));
-    if (const YamlNode* any = node.get("any"); any != nullptr && any->is_sequence()) {
-      for (const frontend::YamlRef& item : any->items) out.any_of.push_back(set(*item.node));
-    }
+    if (const YamlNode* any = node.get("any")) out.any_of = sets(*any);
     return out;
   }
 
@@ -594,15 +643,17 @@ class TestReader {
     RequestSet out;
     if (node.is_scalar()) {
       std::istringstream in{std::string(node.text)};
-      in >> out.method >> out.path;
+      std::string more;
+      in >> out.method >> out.path >> more;
+      if (out.method.empty() || !more.empty()) fail(node, "`http` is a method and a path");
       return out;
     }
-    known_keys(node, {"method", "path", "host", "not"});
+    known_values(node, {"method", "path", "host", "not"});
     const auto take = [&](const YamlNode& from, bool negated) {
-      const auto part = [&](const char* key, std::string& text, bool& flag) {
+      const auto part = [&](const char* key, std::string& expression, bool& flag) {
         if (from.get(key) == nullptr) return;
-        if (!text.empty()) fail(from, fmt::format("`{}` is given twice", key));
-        text = std::string(from.get_text(key));
+        if (!expression.empty()) fail(from, fmt::format("`{}` is given twice", key));
+        expression = text(from, key);
         flag = negated;
       };
       part("method", out.method, out.not_method);
@@ -611,7 +662,7 @@ class TestReader {
     };
     take(node, false);
     if (const YamlNode* n = node.get("not")) {
-      known_keys(*n, {"method", "path", "host"});
+      known_values(*n, {"method", "path", "host"});
       if (n->entries.size() > 1) fail(*n, "`not` takes one of method, path and host");
       take(*n, true);
     }
@@ -621,7 +672,7 @@ class TestReader {
   PolicyTest test(const YamlNode& node) {
     PolicyTest out;
     out.range = node.range;
-    known_keys(node, {"name", "assert", "from", "to", "ports", "http", "expect"});
+    known_values(node, {"name", "assert", "from", "to", "ports", "http", "expect"});
     out.name = std::string(node.get_text("name"));
     if (out.name.empty()) fail(node, "a test needs a `name`");
     const YamlNode* assertions = node.get("assert");
