@@ -465,18 +465,14 @@ ResolvedSide Finder::back_ends(const ir::Service& s) const {
 
 // Traffic through an Ingress or a Gateway comes from Cilium's own proxy.
 Finder::Answer Finder::entry() const {
-  const auto through = [&](const std::string& name) {
+  if (!may_be("Ingress") && !may_be("Gateway")) return std::nullopt;
+  for (const ir::EntryObject& e : inv_.entries) {
+    if (e.name != asked_.name || !may_be(e.kind.c_str()) || !in_scope(e.ns)) continue;
     ResolvedSide out;
     out.parties = {ir::EntityParty{"ingress"}};
-    out.note = fmt::format("`{}`: traffic through it arrives as the `ingress` identity", name);
+    out.note = fmt::format("`{} {}/{}`: traffic through it arrives as the `ingress` identity",
+                           e.kind, e.ns, e.name);
     return out;
-  };
-  if (asked_.kind == "Ingress" || asked_.kind == "Gateway") return through(text_);
-  if (!asked_.kind.empty()) return std::nullopt;
-  for (const ir::EntryObject& e : inv_.entries) {
-    if (e.name == asked_.name && in_scope(e.ns)) {
-      return through(fmt::format("{} {}/{}", e.kind, e.ns, e.name));
-    }
   }
   return std::nullopt;
 }
@@ -549,6 +545,7 @@ Finder::Answer Finder::mentioned() const {
   for (const auto& m : mentioned) {
     if (ns.empty() || m.first.empty() || m.first == ns) fitting.insert(m);
   }
+  if (fitting.empty()) return std::nullopt;
   if (fitting.size() == 1) {
     const auto& [own_ns, labels] = *fitting.begin();
     ResolvedSide out;
@@ -593,6 +590,7 @@ Error Finder::unknown() const {
   }
   for (const ir::Service& s : inv_.services) add("svc/" + s.ns + "/" + s.name);
   for (const ir::Node& n : inv_.nodes) add("node/" + n.name);
+  for (const ir::EntryObject& e : inv_.entries) add(lower(e.kind) + "/" + e.ns + "/" + e.name);
   std::vector<std::string> bare;
   for (const auto& [name, list] : objects) bare.push_back(name);
   const std::string near =
