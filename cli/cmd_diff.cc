@@ -89,7 +89,7 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
     std::vector<std::string> paths(o.arguments.begin() + static_cast<std::ptrdiff_t>(revisions),
                                    o.arguments.end());
     if (paths.empty()) paths = {"."};
-    auto opened = GitTree::open();
+    auto opened = GitTree::open(working_tree);
     if (!opened) return usage_error(env, opened.error()), false;
     for (std::size_t i = 0; i < revisions; ++i) {
       if (GitTree::is_revision(o.arguments[i])) continue;
@@ -133,7 +133,7 @@ bool find_sides(const DiffOptions& o, Env& env, Sides& sides, frontend::LoadOpti
     if (working_tree) {
       head.paths = present(1, paths);
     } else {
-      auto other = GitTree::open();
+      auto other = GitTree::open(working_tree);
       if (!other) return usage_error(env, other.error()), false;
       sides.head_tree.emplace(std::move(*other));
       if (!take(1, *sides.head_tree, head)) return false;

@@ -58,17 +58,21 @@ bool GitTree::is_revision(const std::string& text) {
   return !run({"git", "cat-file", "-e", text + "^{tree}"}, "/dev/null");
 }
 
-Expected<GitTree> GitTree::open() {
+Expected<GitTree> GitTree::open(bool with_work_tree) {
   const char* base = std::getenv("TMPDIR");
   std::string folder = fs::absolute(base != nullptr ? base : "/tmp") / "policyc-diff-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return Error{"cannot make a folder for a revision"};
   GitTree tree(folder);
   const std::string printed = folder + "/.top", errors = folder + "/.errors";
-  if (auto error = run({"git", "rev-parse", "--show-toplevel"}, errors, printed)) return *error;
-  auto top = read_file(printed);
-  if (!top) return Error{top.error()};
-  while (!top->empty() && top->back() == '\n') top->pop_back();
-  tree.top_ = std::move(*top);
+  const auto error = run({"git", "rev-parse", "--show-toplevel"}, errors, printed);
+  if (error && with_work_tree) return *error;
+  tree.top_ = ".";  // a bare repository, whose paths are the revision's; or git says more later
+  if (!error) {
+    auto top = read_file(printed);
+    if (!top) return Error{top.error()};
+    while (!top->empty() && top->back() == '\n') top->pop_back();
+    tree.top_ = std::move(*top);
+  }
   std::error_code ignored;
   fs::remove(printed, ignored);
   fs::remove(errors, ignored);

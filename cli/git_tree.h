@@ -10,13 +10,13 @@
 namespace policyc::cli {
 
 // The files of one revision in a folder of their own, which goes with this object. Needs the
-// programs git and tar, and a working directory in a work tree.
+// programs git and tar, and a working directory in a work tree or a bare repository.
 class GitTree {
  public:
   // Whether git knows the text as a revision.
   static bool is_revision(const std::string& text);
-  // No files yet. Errors say what git said.
-  static Expected<GitTree> open();
+  // No files yet. Errors say what git said; no work tree is one where it is wanted.
+  static Expected<GitTree> open(bool with_work_tree);
   // A path, absolute or relative to the working directory, relative to the top of the work tree.
   // An error where it lies outside.
   Expected<std::string> inside(const std::string& path) const;
