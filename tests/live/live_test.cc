@@ -427,6 +427,35 @@ TEST_F(Live, ANamespaceThatMayNotBeEnteredIsNotGone) {
   EXPECT_EQ(run("unload --all" + pins), "shop/backend: unloaded\n");
 }
 
+// Of several failures the gravest gives the exit code, wherever it stands in the list.
+TEST_F(Live, UnloadEndsWithTheGravestFailure) {
+  POLICYC_NEEDS_NETWORK();
+  make_network();
+  compile("a", first_policy());
+  for (const Pod* pod : {&kBackend, &kFrontend}) {
+    const std::string name = pod->name.substr(5);
+    files_.write(name, "");
+    ASSERT_EQ(
+        shell(fmt::format("mount --bind {} {}", network_->path(pod->name), files_.path(name))), 0);
+    load("a", fmt::format("--endpoint {} --dev eth0 --side pod --attach tc --netns {}", name,
+                          files_.path(name)));
+  }
+  // What stands there now is a file, and no namespace: exit code 2 alone.
+  ASSERT_EQ(shell("umount " + files_.path("frontend")), 0);
+  const std::string unload = "unload --all --pin " + Network::pins();
+  std::thread([&] {
+    ASSERT_EQ(prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0), 0);
+    const std::string said = run(unload, 3);
+    EXPECT_LT(said.find("shop/backend: network namespace"), said.find("shop/frontend: network"));
+    EXPECT_NE(said.find("Invalid argument"), std::string::npos) << said;
+  }).join();
+  EXPECT_NE(run(unload, 2).find("shop/backend: unloaded"), std::string::npos);
+  ASSERT_EQ(
+      shell(fmt::format("umount {0}; rm {0} {1}", files_.path("backend"), files_.path("frontend"))),
+      0);
+  EXPECT_EQ(run(unload), "shop/frontend: unloaded\n");
+}
+
 TEST_F(Live, AProgramThatWasTakenOffIsPutThereAgain) {
   POLICYC_NEEDS_NETWORK();
   make_network();
