@@ -147,6 +147,7 @@ int verify_written(const CompileCommand& options, const Engine& engine,
   request.directory = options.directory;
   request.vlan = compile.vlan;
   request.cache = proof_cache();
+  request.quick = !options.verify;
   for (const auto& [view, endpoint] : compile.only) {
     const ir::NodeView& v = resolved.views[view];
     request.only.insert(bpf::endpoint_names(engine.world, v, v.endpoints[endpoint]));
@@ -336,10 +337,11 @@ void add_compile(Cli& cli) {
   command->add_option("--l7", options->l7, "who reads HTTP requests")
       ->check(one_of({"proxy", "kernel"}))
       ->type_name("proxy|kernel");
-  command->add_flag("--stateful", options->stateful,
-                    "track connections: replies of allowed flows pass");
+  command->add_flag(
+      "--stateful", options->stateful,
+      "track connections: replies of allowed flows pass (proved in part, by --verify)");
   command->add_flag("--events", options->events,
-                    "report verdicts through a ring buffer, for `policyc monitor`");
+                    "report verdicts through a ring buffer, for `policyc monitor` (not proved)");
   command
       ->add_option("--prelude", options->prelude,
                    "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")

@@ -33,6 +33,8 @@ struct VerifyRequest {
   std::set<std::vector<std::string>> only;
   // Whether an endpoint with a policy that the manifest does not name is a line of its own.
   bool complete = false;
+  // Proofs that take more than a second or two are left out, and that is said.
+  bool quick = false;
   // Where programs that were proved are remembered; empty = nowhere. Only proofs are, under the
   // hash of the object's bytes, what was asked about them, and the version of policyc.
   std::string cache;
