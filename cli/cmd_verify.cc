@@ -23,6 +23,7 @@ struct VerifyCommand : EngineOptions {
   std::vector<std::string> arguments;  // DIR, then PATHs
   std::string format = "text";
   std::string vlan = "drop";
+  bool thorough = false;
   std::string witness;    // where a packet that refutes goes
   std::string proof_log;  // where the solver's questions go
 };
@@ -44,6 +45,7 @@ int verify_artefacts(VerifyCommand& options, Env& env) {
   request.directory = directory;
   request.vlan = options.vlan == "allow";
   request.complete = true;
+  request.thorough = options.thorough;
   ProofFolder proofs(options.proof_log);
   if (!options.proof_log.empty()) request.proofs = &proofs;
   const auto verified =
@@ -97,6 +99,9 @@ void add_verify(Cli& cli) {
   command->add_option("--vlan", options->vlan, "frames with VLAN tags, as given to compile")
       ->check(one_of({"drop", "allow"}))
       ->type_name("drop|allow");
+  command->add_flag("--thorough", options->thorough,
+                    "with connection tracking: IPv6 packets with more than one extension header, "
+                    "too (some five minutes)");
   command
       ->add_option("--witness", options->witness,
                    "write packets for which a program is wrong to FILE")

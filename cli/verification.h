@@ -35,6 +35,8 @@ struct VerifyRequest {
   bool complete = false;
   // Proofs that take more than a second or two are left out, and that is said.
   bool quick = false;
+  // Programs with connection tracking: IPv6 packets with more than one extension header, too.
+  bool thorough = false;
   // Where programs that were proved are remembered; empty = nowhere. Only proofs are, under the
   // hash of the object's bytes, what was asked about them, and the version of policyc.
   std::string cache;

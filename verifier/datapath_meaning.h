@@ -227,12 +227,12 @@ struct Fate {
 
 // `Packet`: length() of 32 bits; byte(offset of 32 bits), 8 bits; turn(truth) is told where packets
 // part ways, and gives the truth back, or a constant where only packets of one way are looked at;
-// end(truth) likewise where those for which it holds are dropped at once; leave_out() is told of
-// packets that are not looked at. `before` holds mark and
-// cb before the run; `vlan_present` is the buffer's field; `generation` the word of the node map.
-// Of programs that read requests: whole(), whether no byte of the packet lies elsewhere than here;
-// request(filter of 16 bits, offset of 9 bits), what becomes of a packet whose payload begins there
-// (request_functions.h), 32 bits.
+// end(truth) likewise where those for which it holds are dropped at once; follows(truth) is told
+// what holds of all that are left; leave_out() is told of packets that are not looked at. `before`
+// holds mark and cb before the run; `vlan_present` is the buffer's field; `generation` the word of
+// the node map. Of programs that read requests: whole(), whether no byte of the packet lies
+// elsewhere than here; request(filter of 16 bits, offset of 9 bits), what becomes of a packet whose
+// payload begins there (request_functions.h), 32 bits.
 template <class Ops, class Word, class Tables, class Packet>
 class PacketMeaning {
  public:
@@ -463,7 +463,11 @@ class PacketMeaning {
     const Word place = big16(plus(at, 2));
     const Word later = tracked_turn(
         o_.and_(is_fragment, o_.not_(o_.eq(o_.extract(place, 3, 13), o_.constant(0, 13)))));
-    if (o_.never(o_.not_(later))) is_fragment = later;
+    if (o_.never(o_.not_(later))) {
+      is_fragment = later;
+      // As a program looks for parts of either kind.
+      packet_.follows(o_.not_(o_.eq(o_.and_(place, o_.constant(0xFFF9, 16)), o_.constant(0, 16))));
+    }
     const Word parted = o_.or_(later, o_.and_(is_fragment, o_.extract(place, 0, 1)));
     const Word length = o_.zext(byte(plus(at, 1)), 32);
     const Word size =

@@ -116,6 +116,14 @@ class SymbolicPacket {
     ended_ = ended_ || terms_.is_constant(way, 1);
     return way;
   }
+  void follows(Term truth) {
+    if (ended_ || terms_.is_constant(truth, 1)) return;
+    exceptions_.push_back(terms_.and_(here_, terms_.not_(truth)));
+    given_.push_back(truth);
+    terms_.assume(truth, 1);
+  }
+  // None of these may ever hold, or what was said to follow does not.
+  const std::vector<Term>& exceptions() const { return exceptions_; }
   void leave_out() { left_out_ = ended_ = true; }
   bool left_out() const { return left_out_; }
   // Whether the packets that are left part ways once more.
@@ -155,7 +163,7 @@ class SymbolicPacket {
   std::size_t turns_ = 0;
   bool more_ = false, ended_ = false, left_out_ = false;
   Term here_ = terms_.truth(true);  // the conjunction of:
-  std::vector<Term> given_;
+  std::vector<Term> given_, exceptions_;
   std::function<Term(std::size_t)> likely_;
 };
 
@@ -524,6 +532,7 @@ class FramePacket {
       : frame_(frame), whole_(whole), http_(http), proxy_(proxy) {}
   Number turn(Number truth) const { return truth; }
   Number end(Number truth) const { return truth; }
+  void follows(Number) const {}
   void leave_out() const {}
   Number length() const { return {frame_.size(), 32}; }
   Number byte(Number at) const { return {at.value < frame_.size() ? frame_[at.value] : 0U, 8}; }
@@ -855,6 +864,16 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   solver_.forget();
   const std::size_t asked_before = solver_.asked();
   report_.answer = ProofReport::Answer::NotProved;
+  for (const Term x : packet.exceptions()) {
+    if (terms.never(x)) continue;
+    const TermAnswer answer =
+        solver_.ask(terms, x, TermSolver::Relate::None, "does what was supposed follow?");
+    report_.resources += answer.resources;
+    if (answer.kind == TermAnswer::Kind::Never) continue;
+    report_.questions += solver_.asked() - asked_before;
+    report_.reason = "what was supposed of the packets does not follow";
+    return false;
+  }
   Matcher matcher(terms, places, solver_, here, shape_, maps_);
   ExecutorOptions options;
   options.volatile_words = {{maps_.node, 0, 4}};
