@@ -346,9 +346,10 @@ void add_compile(Cli& cli) {
       ->add_option("--prelude", options->prelude,
                    "C with `int policyc_prelude(struct __sk_buff *skb)`, asked before the policy")
       ->type_name("FILE");
-  CLI::Option* verify = command->add_flag(
-      "--verify", options->verify,
-      "prove what is written (as is done anyway), and end with 4 where that cannot be done");
+  CLI::Option* verify = command->add_flag("--verify", options->verify,
+                                          "prove what is written (as is done anyway, but for "
+                                          "connection tracking), and end with 4 where "
+                                          "that cannot be done");
   command->add_flag("--no-verify", options->no_verify, "prove nothing")->excludes(verify);
   cli.on_run(command, [options](Env& env) { return compile(*options, env); });
 }

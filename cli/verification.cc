@@ -196,11 +196,6 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   }
   const auto bytes = read(e.object);
   if (!bytes) return bytes.error();
-  if (manifest_.stateful && request_.quick) {
-    out.lines.push_back({e.object, ProofAnswer::NotProved,
-                         "with connection tracking that takes some 20 seconds: --verify does it"});
-    return {};
-  }
   if (manifest_.prelude || manifest_.events || (manifest_.stateful && manifest_.vlan)) {
     out.lines.push_back({e.object, ProofAnswer::NotProved,
                          manifest_.prelude ? "a filter of the user's own stands in front of it"
@@ -225,6 +220,11 @@ std::string Verification::object(const bpf::ManifestEndpoint& e) {
   if (manifest_.stateful && object->variable("http_starts") != nullptr) {
     out.lines.push_back({e.object, ProofAnswer::NotProved,
                          "connection tracking around the reading of requests is not modelled"});
+    return {};
+  }
+  if (manifest_.stateful && request_.quick) {
+    out.lines.push_back({e.object, ProofAnswer::NotProved,
+                         "with connection tracking that takes some 20 seconds: --verify does it"});
     return {};
   }
   for (const unsigned direction : {0U, 1U}) {

@@ -104,13 +104,11 @@ class Executor {
   const ExecutorOptions& options_;
   std::vector<bool> second_slot_;
   std::size_t at_ = 0;
-  // What Value::Kind::Memory may name: the entries of the options, then records.
+  // What Value::Kind::Memory may name: the entries of the options.
   struct Memory {
     std::size_t map = 0, bytes = 0;
-    bool record = false;
   };
   std::vector<Memory> memory_;
-  unsigned merges_ = 0;
   Execution out_;
 };
 
@@ -223,11 +221,11 @@ Value Executor::merge(Term take_b, const Value& a, const Value& b) {
 
 Stack Executor::merge(Term take_b, const Stack& a, const Stack& b) {
   Stack out;
-  ++merges_;
+  const std::size_t stamp = t_.size();  // no other merge of these terms has it
   // What was not written on one of the ways is any number there.
   const auto unwritten = [&](std::int64_t offset, const StackByte& other) {
     const std::int64_t begin = offset - other.index;
-    const std::string name = fmt::format("unwritten{}.{}", merges_, begin);
+    const std::string name = fmt::format("unwritten{}.{}", stamp, begin);
     return StackByte{number_of(t_.symbol(name, 64)), other.index};
   };
   std::set<std::int64_t> places;
@@ -616,13 +614,11 @@ void Executor::load(State& s, const Instruction& i) {
       oblige(s, t_.not_(t_.ult(c64(object_.maps[map].size), t_.add(at, c64(bytes)))));
       const std::pair<std::size_t, std::uint64_t> word{map, t_.min(at)};
       for (const auto& v : options_.volatile_words) {
-        if (v.map != map || t_.max(at) + bytes <= v.offset || t_.min(at) >= v.offset + v.bytes)
-          continue;
-        if (!t_.is_constant(at) || v.offset != word.second || bytes != v.bytes) {
+        if (v.map != map || t_.max(at) + bytes <= v.offset || t_.min(at) >= v.offset + 4) continue;
+        if (!t_.is_constant(at) || v.offset != word.second || bytes != 4) {
           throw NotKnown{"a word that others write"};
         }
-        dst = number_of(
-            t_.symbol(volatile_symbol(map, v.offset, s.volatile_reads[word]++), 8 * v.bytes));
+        dst = number_of(t_.symbol(volatile_symbol(map, v.offset, s.volatile_reads[word]++), 32));
         return;
       }
       dst = number_of(read(s.path, map_array(map), t_.extract(at, 0, 32), bytes, 4));
@@ -644,7 +640,7 @@ std::pair<Stack*, std::int64_t> Executor::place(State& s, const Value& to, std::
   if (to.kind != Value::Kind::Memory) throw NotKnown{"a place there"};
   const Memory& memory = memory_[to.which];
   const auto stored = s.memory.find(to.which);
-  if (stored == s.memory.end() || (!memory.record && s.updated.count(memory.map) != 0)) {
+  if (stored == s.memory.end() || s.updated.count(memory.map) != 0) {
     throw NotKnown{"what may not be there any more"};
   }
   if (at < 0 || end > static_cast<std::int64_t>(memory.bytes)) throw NotKnown{"outside an entry"};
@@ -682,24 +678,6 @@ std::vector<Term> Executor::bytes_at(State& s, const Value& from, std::size_t co
 }
 
 void Executor::store(State& s, const Instruction& i) {
-  if (i.mode() == ebpf::kModeAtomic) {
-    // Additions to a word that others write too; what stood there is not asked.
-    const Value& to = s.regs[i.dst];
-    if (i.instruction_class() != ebpf::kStx || i.imm != 0 || to.kind != Value::Kind::MapValue) {
-      throw NotKnown{"not known"};
-    }
-    const std::uint64_t at = constant_offset(to, i.offset);
-    for (const VolatileWord& v : options_.volatile_words) {
-      if (v.map != to.which || v.offset != at || v.bytes != i.bytes()) continue;
-      Effect effect{Effect::Kind::Add, conjunction(s.path), to.which, at, {}, {}};
-      for (unsigned k = 0; k < v.bytes; ++k) {
-        effect.value.push_back(t_.extract(number(s.regs[i.src]), 8 * k, 8));
-      }
-      out_.effects.push_back(std::move(effect));
-      return;
-    }
-    throw NotKnown{"a store there"};
-  }
   if (i.mode() != ebpf::kModeMem) throw NotKnown{"not known"};
   const bool immediate = i.instruction_class() == ebpf::kSt;
   if (immediate ? i.src != 0 : i.imm != 0) throw NotKnown{"not an instruction"};
@@ -867,12 +845,12 @@ State Executor::call(State s, const Instruction& i) {
 void Executor::helper(State& s, int which) {
   const unsigned before = s.calls[which]++;
   const std::string name = helper_symbol(which, before);
-  const auto keyed = [&](bool ring) {
+  const auto keyed = [&] {
     const Value& map = s.regs[1];
-    if (map.kind != Value::Kind::Map) throw NotKnown{"no map"};
-    const KeyedMap& k = options_.keyed.at(map.which);
-    if ((k.key_bytes == 0) != ring) throw NotKnown{"a map of another kind"};
-    return k;
+    const auto found =
+        map.kind == Value::Kind::Map ? options_.keyed.find(map.which) : options_.keyed.end();
+    if (found == options_.keyed.end()) throw NotKnown{"a map that is not known"};
+    return found->second;
   };
   const auto zero = [&](const Value& v) {
     if (!t_.is_constant(number(v), 0)) throw NotKnown{"flags"};
@@ -880,7 +858,7 @@ void Executor::helper(State& s, int which) {
   Value result = number_of(t_.constant(0, 64));
   switch (which) {
     case kMapLookup: {
-      const KeyedMap sizes = keyed(false);
+      const KeyedMap sizes = keyed();
       const std::size_t map = s.regs[1].which;
       if (s.updated.count(map) != 0) throw NotKnown{"a look-up after an update"};
       const std::vector<Term> key = bytes_at(s, s.regs[2], sizes.key_bytes);
@@ -893,12 +871,12 @@ void Executor::helper(State& s, int which) {
       break;
     }
     case kMapUpdate: {
-      const KeyedMap sizes = keyed(false);
+      const KeyedMap sizes = keyed();
       zero(s.regs[4]);
-      Effect effect{Effect::Kind::Update, conjunction(s.path), s.regs[1].which, 0, {}, {}};
-      effect.key = bytes_at(s, s.regs[2], sizes.key_bytes);
-      effect.value = bytes_at(s, s.regs[3], sizes.value_bytes);
-      out_.effects.push_back(std::move(effect));
+      MapUpdate update{conjunction(s.path), s.regs[1].which, {}, {}};
+      update.key = bytes_at(s, s.regs[2], sizes.key_bytes);
+      update.value = bytes_at(s, s.regs[3], sizes.value_bytes);
+      out_.updates.push_back(std::move(update));
       s.updated.insert(s.regs[1].which);
       result = number_of(t_.symbol(name, 64));
       break;
@@ -906,47 +884,6 @@ void Executor::helper(State& s, int which) {
     case kClock:
       result = number_of(t_.symbol(name, 64));
       break;
-    case kLoadBytes: {
-      // Whatever is copied, and however much of it: any bytes.
-      const Term size = number(s.regs[4]);
-      if (s.regs[1].kind != Value::Kind::Context || t_.max(size) > 65535 || t_.min(size) == 0) {
-        throw NotKnown{"not known"};
-      }
-      constant_offset(s.regs[1], 0);
-      number(s.regs[2]);
-      const std::uint64_t count = t_.max(size);
-      const auto [stored, at] = place(s, s.regs[3], 0, count);
-      for (std::uint64_t k = 0; k < count; ++k) {
-        (*stored)[at + static_cast<std::int64_t>(k)] = {
-            number_of(t_.symbol(fmt::format("{}.{}", name, k), 8)), 0};
-      }
-      result = number_of(t_.symbol(name, 64));
-      break;
-    }
-    case kRingReserve: {
-      keyed(true);
-      zero(s.regs[3]);
-      const Term size = number(s.regs[2]);
-      if (!t_.is_constant(size) || t_.value(size) > 65535) throw NotKnown{"a size"};
-      result = {Value::Kind::Memory, memory_.size(), c64(0), t_.symbol(name, 1)};
-      s.memory[memory_.size()] = {};
-      memory_.push_back({s.regs[1].which, static_cast<std::size_t>(t_.value(size)), true});
-      break;
-    }
-    case kRingSubmit: {
-      const Value record = s.regs[1];
-      if (record.kind != Value::Kind::Memory || !memory_[record.which].record) {
-        throw NotKnown{"no record"};
-      }
-      if (constant_offset(record, 0) != 0) throw NotKnown{"not a record's beginning"};
-      zero(s.regs[2]);
-      const Memory& memory = memory_[record.which];
-      Effect effect{Effect::Kind::Submit, conjunction(s.path), memory.map, 0, {}, {}};
-      effect.value = bytes_at(s, record, memory.bytes);
-      out_.effects.push_back(std::move(effect));
-      s.memory.erase(record.which);
-      break;
-    }
     case kPullData:
       pull(s);
       result = number_of(t_.symbol(name, 64));
@@ -1059,7 +996,7 @@ Execution Executor::run() {
       const Value whole = number_of(field);
       for (unsigned k = 0; k < t_.width(field) / 8; ++k) stored[at++] = {whole, k};
     }
-    memory_.push_back({entry.map, static_cast<std::size_t>(at), false});
+    memory_.push_back({entry.map, static_cast<std::size_t>(at)});
   }
   Ends ends;
   if (options_.gathered_at) {

@@ -4,8 +4,8 @@
 // with its paths. What is not known here (a helper, a loop, a store to the packet, a pointer that
 // cannot be followed) ends the execution with a reason: the caller proves nothing then.
 //
-// Helpers: look-ups and updates of maps with keys, the clock, ring buffers, the packet's first
-// bytes; those that the caller names, others end the execution.
+// Helpers: look-ups and updates of maps with keys, the clock, and bpf_skb_pull_data, where the
+// caller names them; others end the execution.
 //
 // Taken for granted: the meaning of the instructions (RFC 9669; held against the kernel by the
 // tests) and of the helpers (linux/bpf.h), no map changes while one packet is looked at (nor does
@@ -42,7 +42,7 @@ inline constexpr const char* kFirstLength = "length, at first";
 // The symbol of a 32-bit field of struct __sk_buff before the program runs.
 std::string context_symbol(std::size_t offset);
 // The symbol of a map word that other programs or user space write at any time: each time that the
-// program reads it, it may be another value. 32 bits, or 64.
+// program reads it, it may be another value. 32 bits.
 std::string volatile_symbol(std::size_t map, std::uint64_t offset, unsigned times_read_before);
 
 // What a register or a place that the program wrote holds.
@@ -56,7 +56,7 @@ struct BpfValue {
     Stack,     // `which`: frame
     MapValue,  // `which`: map
     Map,       // `which`: map; what helpers are given
-    Memory,    // `which`: an entry of a map, or a record of a ring; null unless `there`
+    Memory,    // `which`: an entry of a map; null unless `there`
   };
   Kind kind = Kind::Nothing;
   std::size_t which = 0;
@@ -102,23 +102,19 @@ struct CallResult {
 // r5 (`arguments`). They change nothing that can be seen. Errors end the execution.
 using CallSummary = std::function<Expected<CallResult>(const BpfValue* arguments)>;
 
-// What a helper gives, as often as it was called before on the way: the clock's 64 bits (5),
-// whether there was room in the ring (131, 1 bit), otherwise what is returned, 64 bits.
+// What a helper returns, 64 bits, as often as it was called before on the way.
 std::string helper_symbol(int helper, unsigned called_before);
 
 enum Helper : int {
   kMapLookup = 1,
   kMapUpdate = 2,
   kClock = 5,
-  kLoadBytes = 26,
   kPullData = 39,
-  kRingReserve = 131,
-  kRingSubmit = 132,
 };
 
 // A map of .maps.
 struct KeyedMap {
-  std::size_t key_bytes = 0, value_bytes = 0;  // 0: a ring buffer
+  std::size_t key_bytes = 0, value_bytes = 0;
 };
 
 // A place of a map with keys, as it is before the run.
@@ -128,11 +124,10 @@ struct MapEntry {
   std::vector<Term> fields;  // of the value: side by side from byte 0, 8 to 64 bits each
 };
 
-// A word that others write at any time.
+// A word of 32 bits that others write at any time.
 struct VolatileWord {
   std::size_t map = 0;
   std::uint64_t offset = 0;
-  unsigned bytes = 4;  // or 8
 };
 
 struct ExecutorOptions {
@@ -170,17 +165,10 @@ struct Obligation {
   std::string what;  // "instruction 12: r1 = *(u8 *)(r2 + 3)"
 };
 
-// What is done beyond the packet, in the order of the program: under `when`.
-struct Effect {
-  enum class Kind : std::uint8_t {
-    Update,  // of a map's entry
-    Submit,  // of a ring's record: `value`
-    Add,     // to a word of a map at `offset`: `value`
-  };
-  Kind kind = Kind::Update;
+// An entry that is made or replaced, in the order of the program: under `when`.
+struct MapUpdate {
   Term when;
   std::size_t map = 0;
-  std::uint64_t offset = 0;
   std::vector<Term> key, value;  // 8 bits each
 };
 
@@ -189,7 +177,7 @@ struct Execution {
   std::map<std::size_t, Term> context;     // 32-bit fields that may have been written, by offset
   std::vector<Obligation> obligations;     // beyond what was clear at once
   std::vector<std::vector<Term>> entries;  // the fields of ExecutorOptions::entries afterwards
-  std::vector<Effect> effects;
+  std::vector<MapUpdate> updates;
   std::size_t steps = 0;
 };
 

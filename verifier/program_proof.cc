@@ -732,7 +732,7 @@ Keeps ProgramProof::updates(Terms& terms, const Execution& run) const {
   Keeps out;
   const Term never = terms.truth(false);
   out.twice = out.fragment.when = out.flow.when = never;
-  for (const Effect& e : run.effects) {
+  for (const MapUpdate& e : run.updates) {
     const bool first = e.map == maps_.fragments;
     FlowUpdate<Term>& update = first ? out.fragment : out.flow;
     std::vector<Term> value;
@@ -876,7 +876,7 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   }
   Matcher matcher(terms, places, solver_, here, shape_, maps_);
   ExecutorOptions options;
-  options.volatile_words = {{maps_.node, 0, 4}};
+  options.volatile_words = {{maps_.node, 0}};
   options.given = packet.given();
   options.same_place = [&](const std::vector<Term>& path, unsigned array, Term index) {
     return matcher(path, array, index);
@@ -908,12 +908,6 @@ bool ProgramProof::holds(std::vector<bool>& ways) {
   if (!run) {
     count();
     report_.reason = run.error();
-    return false;
-  }
-  for (const Effect& e : run->effects) {
-    if (e.kind == Effect::Kind::Update && shape_.stateful) continue;
-    count();
-    report_.reason = "it changes what is no business of a packet's";
     return false;
   }
   Fate<Term> does = before;
